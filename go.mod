@@ -1,0 +1,3 @@
+module github.com/llavaref/llavaref
+
+go 1.26
