@@ -1,0 +1,333 @@
+package checkpoint
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/llavaref/llavaref/shapes"
+)
+
+// model is the configuration of a model that comes with the project.
+func model(t testing.TB, name string) shapes.Config {
+	t.Helper()
+	cfg, err := shapes.Model(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// readAll is all values of a parameter.
+func readAll(t testing.TB, w shapes.Weights, p shapes.Param) []float32 {
+	t.Helper()
+	values := make([]float32, p.Count())
+	if err := w.Read(p.Name, 0, values); err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
+func TestSyntheticCheckValues(t *testing.T) {
+	if got, want := fnv1a64("image_newline"), uint64(0xaac30b8b3687acdd); got != want {
+		t.Errorf("fnv1a64(image_newline) = %#x, want %#x", got, want)
+	}
+	for _, c := range []struct {
+		name  string
+		shape []int
+		k     int
+		s     int
+		first []int
+		sum   int
+	}{
+		{"language_model.model.layers.0.self_attn.q_proj.weight", []int{64, 64}, 177, 9, []int{25, -7, -161, 128, -101, 43, -129, -92}, 2573},
+		{"multi_modal_projector.linear_1.weight", []int{64, 32}, 156, 10, []int{-106, 26, 123, 85, 127, -49, 27, -54}, -7402},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStream(shapes.Param{Name: c.name, Shape: c.shape}, 0)
+			if want := uint64(2*c.k + 1); s.span != want {
+				t.Errorf("span %d, want %d", s.span, want)
+			}
+			values := make([]float32, s.count)
+			s.read(0, values)
+			var ints []int
+			sum := 0
+			for _, x := range values {
+				k := math.Ldexp(float64(x), c.s)
+				if k != math.Trunc(k) {
+					t.Fatalf("%v is no multiple of 2^-%d", x, c.s)
+				}
+				ints = append(ints, int(k))
+				sum += int(k)
+			}
+			if diff := cmp.Diff(c.first, ints[:len(c.first)]); diff != "" {
+				t.Errorf("first values (-want +got):\n%s", diff)
+			}
+			if sum != c.sum {
+				t.Errorf("sum %d, want %d", sum, c.sum)
+			}
+		})
+	}
+}
+
+// The Python generator of the golden sets commits the SHA-256 of every tensor it makes; its last line, *, is the model's digest.
+func TestSyntheticEqualsThePythonGenerators(t *testing.T) {
+	for _, name := range []string{"tiny-1.6", "tiny-1.5", "wide"} {
+		t.Run(name, func(t *testing.T) {
+			if name == "wide" && testing.Short() {
+				t.Skip("hundreds of millions of values")
+			}
+			cfg := model(t, name)
+			w := Synthetic(cfg, 0)
+			want := readSums(t, filepath.Join("..", "..", "tools", "gen-golden", "checksums", name+".tsv"))
+			params := shapes.Params(cfg)
+			if len(want) != len(params)+1 {
+				t.Fatalf("%d checksums, want %d", len(want), len(params)+1)
+			}
+			for i, p := range params {
+				if want[i].name != p.Name {
+					t.Fatalf("checksum %d is of %s, want %s", i, want[i].name, p.Name)
+				}
+				if got := sumOf(readAll(t, w, p)); got != want[i].sum {
+					t.Errorf("%s: SHA-256 %s, want %s", p.Name, got, want[i].sum)
+				}
+			}
+			digest, err := Digest(cfg, w, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if last := want[len(params)]; last.name != "*" || digest != last.sum {
+				t.Errorf("digest %s, want %s, that of %s", digest, last.sum, last.name)
+			}
+		})
+	}
+}
+
+type sum struct{ name, sum string }
+
+func readSums(t *testing.T, path string) (sums []sum) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		name, hash, ok := strings.Cut(lines.Text(), "\t")
+		if !ok {
+			t.Fatalf("%s: line %q", path, lines.Text())
+		}
+		sums = append(sums, sum{name, hash})
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return sums
+}
+
+// sumOf is the SHA-256 of values as little-endian float32.
+func sumOf(values []float32) string {
+	raw := make([]byte, 0, 4*len(values))
+	for _, x := range values {
+		raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(x))
+	}
+	h := sha256.Sum256(raw)
+	return hex.EncodeToString(h[:])
+}
+
+func TestSyntheticValuesAreExactInEveryDType(t *testing.T) {
+	cfg := model(t, "tiny-1.6")
+	w := Synthetic(cfg, 0)
+	for _, p := range shapes.Params(cfg) {
+		values := readAll(t, w, p)
+		back := make([]float32, len(values))
+		for _, d := range []DType{F32, F16, BF16} {
+			raw := make([]byte, len(values)*d.Bits()/8)
+			if at, err := narrow(d, raw, values, true); err != nil {
+				t.Fatalf("%s: value %d: %v", p.Name, at, err)
+			}
+			if widen(d, back, raw); !slices.Equal(values, back) {
+				t.Errorf("%s: not the same after %s", p.Name, d)
+			}
+		}
+	}
+}
+
+// Where the widths are real ones the distributions are checked without making whole tensors.
+func TestEveryParameterOfEveryModelHasALaw(t *testing.T) {
+	for _, name := range shapes.ModelNames() {
+		cfg := model(t, name)
+		w := Synthetic(cfg, 1)
+		for _, p := range shapes.Params(cfg) {
+			values := make([]float32, min(p.Count(), 4096))
+			if err := w.Read(p.Name, p.Count()-len(values), values); err != nil {
+				t.Fatal(err)
+			}
+			raw := make([]byte, 2*len(values))
+			for _, d := range []DType{F16, BF16} {
+				if _, err := narrow(d, raw, values, true); err != nil {
+					t.Errorf("%s: %s: %v", name, p.Name, err)
+				}
+			}
+		}
+	}
+}
+
+func TestSyntheticRangesAgreeWithTheWhole(t *testing.T) {
+	cfg := model(t, "tiny-1.6")
+	w := Synthetic(cfg, 7)
+	for _, p := range []shapes.Param{ // all rows alike; loud rows; soft rows; a norm's weight; a short row that no word of four divides
+		{Name: "vision_tower.vision_model.embeddings.position_embedding.weight", Shape: []int{17, 64}},
+		{Name: "vision_tower.vision_model.encoder.layers.0.mlp.fc2.weight", Shape: []int{64, 128}},
+		{Name: "language_model.model.embed_tokens.weight", Shape: []int{384, 128}},
+		{Name: "language_model.model.norm.weight", Shape: []int{128}},
+	} {
+		whole := readAll(t, w, p)
+		for from := 0; from < min(len(whole), 1200); from += 7 {
+			for _, n := range []int{0, 1, 2, 3, 4, 5, 8, 131, len(whole) - from} {
+				if from+n > len(whole) {
+					continue
+				}
+				part := make([]float32, n)
+				if err := w.Read(p.Name, from, part); err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(part, whole[from:from+n]) {
+					t.Fatalf("%s: values %d to %d differ from those of the whole", p.Name, from, from+n)
+				}
+			}
+		}
+	}
+	odd := newStream(shapes.Param{Name: "language_model.model.embed_tokens.weight", Shape: []int{40, 7}}, 7)
+	whole := make([]float32, odd.count)
+	odd.read(0, whole)
+	for from := range whole {
+		part := make([]float32, min(11, len(whole)-from))
+		if odd.read(from, part); !slices.Equal(part, whole[from:from+len(part)]) {
+			t.Fatalf("rows of 7: values from %d differ from those of the whole", from)
+		}
+	}
+}
+
+func TestSyntheticSpecialRows(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		period, phase  int
+		factor         float32
+		special, plain int // rows
+	}{
+		{"vision_tower.vision_model.encoder.layers.3.mlp.fc2.weight", 128, 5, 4, 133, 132},
+		{"language_model.model.embed_tokens.weight", 8, 3, 1.0 / 16, 11, 12},
+	} {
+		s := newStream(shapes.Param{Name: c.name, Shape: []int{256, 64}}, 0)
+		if s.rows != (rows{c.period, c.phase, c.factor}) {
+			t.Errorf("%s: rows %v", c.name, s.rows)
+		}
+		row := make([]float32, 64)
+		plain := make([]float32, 64)
+		for r, factor := range map[int]float32{c.special: c.factor, c.plain: 1} {
+			s.read(64*r, row)
+			s.drawValues(64*r, plain)
+			for i := range row {
+				if row[i] != factor*plain[i] {
+					t.Fatalf("%s: row %d column %d: %v, want %v times %v", c.name, r, i, row[i], factor, plain[i])
+				}
+			}
+		}
+	}
+}
+
+func TestSyntheticDependsOnNameAndSeed(t *testing.T) {
+	cfg := model(t, "tiny-1.6")
+	params := shapes.Params(cfg)
+	seen := map[string]string{}
+	for seed := range uint64(3) {
+		w := Synthetic(cfg, seed)
+		for _, p := range params {
+			id := fmt.Sprintf("%s, seed %d", p.Name, seed)
+			h := sumOf(readAll(t, w, p))
+			if other, ok := seen[h]; ok {
+				t.Errorf("%s has the values of %s", id, other)
+			}
+			seen[h] = id
+		}
+	}
+}
+
+func TestSyntheticRefusesWhatIsNotThere(t *testing.T) {
+	cfg := model(t, "tiny-1.6")
+	w := Synthetic(cfg, 0)
+	const newline = shapes.ImageNewline // 128 values
+	for _, c := range []struct {
+		name    string
+		from, n int
+		want    string
+	}{
+		{"no_such.weight", 0, 1, "checkpoint: synthetic weights: no_such.weight: the model has no such parameter"},
+		{newline, -1, 1, "checkpoint: synthetic weights: image_newline: 1 values from number -1, want them inside its 128"},
+		{newline, 120, 9, "checkpoint: synthetic weights: image_newline: 9 values from number 120, want them inside its 128"},
+		{newline, math.MaxInt, 9, "checkpoint: synthetic weights: image_newline: 9 values from number 9223372036854775807, want them inside its 128"},
+	} {
+		if err := w.Read(c.name, c.from, make([]float32, c.n)); err == nil || err.Error() != c.want {
+			t.Errorf("error %v, want %s", err, c.want)
+		}
+	}
+	if err := w.Read(newline, 128, nil); err != nil {
+		t.Errorf("no values from the end: %v", err)
+	}
+}
+
+func TestSyntheticIsSafeForConcurrentUse(t *testing.T) {
+	cfg := model(t, "tiny-1.6")
+	w := Synthetic(cfg, 0)
+	p := shapes.Param{Name: "language_model.model.embed_tokens.weight", Shape: []int{384, 128}}
+	whole := readAll(t, w, p)
+	got := make([]float32, len(whole))
+	var wg sync.WaitGroup
+	for from := 0; from < len(whole); from += 1000 {
+		wg.Go(func() {
+			if err := w.Read(p.Name, from, got[from:min(from+1000, len(got))]); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if wg.Wait(); !slices.Equal(whole, got) {
+		t.Error("values made in parallel differ")
+	}
+}
+
+func BenchmarkSynthetic(b *testing.B) {
+	for _, name := range []string{"language_model.model.layers.0.mlp.gate_proj.weight", "language_model.model.layers.0.mlp.down_proj.weight"} {
+		b.Run(name[len("language_model.model.layers.0."):], func(b *testing.B) {
+			s := newStream(shapes.Param{Name: name, Shape: []int{4096, 4096}}, 0)
+			dst := make([]float32, 1<<16)
+			b.SetBytes(int64(len(dst))) // MB/s is millions of values a second
+			for b.Loop() {
+				s.read(1<<20, dst)
+			}
+		})
+	}
+}
+
+func BenchmarkDigest(b *testing.B) {
+	cfg := model(b, "tiny-1.6")
+	_, total := shapes.Total(shapes.Params(cfg))
+	w := Synthetic(cfg, 0)
+	b.SetBytes(4 * int64(total))
+	for b.Loop() {
+		if _, err := Digest(cfg, w, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
