@@ -1,0 +1,386 @@
+package compare
+
+import (
+	"math"
+	"slices"
+
+	"github.com/llavaref/llavaref/shapes"
+)
+
+// Budget is the true output of one node on given inputs, and what rounding may do to each entry of it.
+// Every rounding of a magnitude m to nearest moves the result by at most m times the roundoff of the format, and a chance
+// amount within that: worst cases add up, chance amounts add up as squares. So each entry has a sum and a root of a sum
+// of squares, for the roundings of float32 arithmetic and for those of intermediate values to the storage class.
+// The output's own rounding to storage is not in them: Local adds it. A nil slice is all zeros.
+type Budget struct {
+	Want shapes.Tensor // y*, computed in float64 and rounded to float32
+
+	Acc, AccRMS []float32 // float32 arithmetic; times 2^-24
+	Sto, StoRMS []float32 // intermediate values that an implementation may round to storage; times the class's roundoff
+
+	Pool Pool // how far one error of float32 arithmetic reaches
+	Copy bool // the node only moves values: no arithmetic at all
+}
+
+// Pool says which entries share one error of float32 arithmetic. Shared errors do not average out.
+type Pool int
+
+// The pools.
+const (
+	PerEntry Pool = iota // each entry has its own: sums of products
+	PerRow               // a row has one: the mean and the variance of a norm, the denominator of a softmax
+	Whole                // all may have the same: an approximation of exp or erf errs on one side
+)
+
+// The calibration: how many times the modelled root mean square error a right kernel may show.
+const (
+	// accFactor multiplies the chance error of float32 arithmetic, whose unit is one roundoff a rounding. The root mean
+	// square of a rounding error is 0.42 roundoffs for a number of unknown leading digits, and up to 0.58 for one just above a power of two.
+	accFactor = 1.5
+	// stoFactor multiplies the chance error of storage, half a step over sqrt(3). The error of rounding a sum of two
+	// numbers of the class with one exponent is 0 or the half step, each as often: 0.71 half steps instead of 0.58, a factor of 1.22.
+	stoFactor = 1.25
+	// falseAlarm is the chance that one tensor of a right engine fails one criterion, were its errors exactly as large as the
+	// calibration allows.
+	falseAlarm = 1e-6
+	// biasSigmas is the number of standard deviations that the mean of the errors may be away from 0.
+	biasSigmas = 5
+	// flush is the smallest normal float32: anything below may be flushed to zero.
+	flush = 0x1p-126
+)
+
+// LocalResult is the local verdict of one node.
+type LocalResult struct {
+	Verdict
+	Entries int // compared; masked ones are not
+	Rows    int
+	// Independent is how many rows there are for statistics: identical rows (a padded tile, a repeated token) count as one.
+	Independent float64
+	// Finer counts values that the declared class cannot hold. It fails nothing: the engine is better than it says.
+	Finer int
+}
+
+// Local judges the output of one node against the truth on the engine's own inputs.
+func Local(b Budget, node shapes.Node, got shapes.Tensor, class Class) LocalResult {
+	if !slices.Equal(b.Want.Shape, got.Shape) || len(got.Data) != len(b.Want.Data) || len(got.Shape) == 0 || len(got.Data) == 0 {
+		return LocalResult{Verdict: verdict([]Check{{Criterion: Shape, Value: 1, Ratio: Worse}})}
+	}
+	j := newJudge(b, node, got, class)
+	for i := range got.Data {
+		j.entry(i)
+	}
+	r := LocalResult{Entries: j.total.n, Rows: b.Want.Rows(), Independent: j.independentRows(), Finer: j.finer}
+	r.Verdict = verdict(j.checks(r.Independent))
+	return r
+}
+
+// Excess is, entry by entry, the error in units of the most that rounding may do to it: above 1 the entry is wrong by itself.
+// Where NaN, an infinity or a masked probability is not what it must be, it is Worse.
+func Excess(b Budget, node shapes.Node, got shapes.Tensor, class Class) []float64 {
+	j := newJudge(b, node, got, class)
+	x := make([]float64, len(got.Data))
+	for i := range x {
+		x[i] = j.excess(i)
+	}
+	return x
+}
+
+// stats gathers the errors of one group of entries.
+type stats struct {
+	n        int
+	squares  float64 // of e = error over its allowed chance size
+	acc      float64 // of that, the part allowed to float32 arithmetic
+	sum      float64 // of e
+	directed float64 // of e times the sign of the truth
+}
+
+func (s *stats) add(e, acc, sign float64) {
+	s.n++
+	s.squares += e * e
+	s.acc += acc
+	s.sum += e
+	s.directed += e * sign
+}
+
+// judge walks over the entries of a tensor.
+type judge struct {
+	Budget
+	node  shapes.Node
+	got   shapes.Tensor
+	class Class
+
+	total  stats
+	rows   []stats
+	slices [][]stats // by axis, then index
+
+	bad, bound, largest, masked, copied site
+	finer                               int
+}
+
+// site is the entry with the largest value of something.
+type site struct {
+	value, limit float64
+	at           int
+	seen         bool
+}
+
+func (s *site) offer(value, limit float64, at int) {
+	if !s.seen || value*s.limit > s.value*limit {
+		*s = site{value, limit, at, true}
+	}
+}
+
+func newJudge(b Budget, node shapes.Node, got shapes.Tensor, class Class) *judge {
+	j := &judge{Budget: b, node: node, got: got, class: class, rows: make([]stats, b.Want.Rows())}
+	for _, n := range b.Want.Shape {
+		j.slices = append(j.slices, make([]stats, n))
+	}
+	return j
+}
+
+// hidden says whether the causal mask hides entry i of a square of scores or probabilities.
+func (j *judge) hidden(i int) bool {
+	if !j.node.Causal || j.node.Kind == shapes.Context {
+		return false
+	}
+	t, l := j.Want.Shape[len(j.Want.Shape)-2], j.Want.Cols()
+	return i%l > i/l%t+l-t
+}
+
+func at(s []float32, i int) float64 {
+	if s == nil {
+		return 0
+	}
+	return float64(s[i])
+}
+
+// limits of entry i: the most that rounding can do, the chance size it is allowed, and the part of float32 arithmetic in the square of that.
+func (j *judge) limits(i int) (worst, chance, acc float64) {
+	want := math.Abs(float64(j.Want.Data[i]))
+	worst = unit*at(j.Acc, i) + j.class.Roundoff()*at(j.Sto, i)
+	out, own := j.class.HalfStep(want+worst), F32.HalfStep(want) // the engine's last rounding, and that of the truth itself
+	worst += out + own + flush
+	a := accFactor * unit * at(j.AccRMS, i)
+	s := j.class.Roundoff() * at(j.StoRMS, i)
+	sto := stoFactor * stoFactor / 3 * (s*s + out*out + own*own)
+	chance = math.Sqrt(a*a+sto) + flush
+	return worst, chance, a * a / (chance * chance)
+}
+
+// excess is the error of entry i over the most that rounding can do; 0 for an entry that is not judged.
+func (j *judge) excess(i int) float64 {
+	want, got := float64(j.Want.Data[i]), float64(j.got.Data[i])
+	switch {
+	case j.hidden(i):
+		if j.node.Kind == shapes.Softmax && got != 0 {
+			return Worse
+		}
+		return 0
+	case !sameNonFinite(want, got, j.class):
+		return Worse
+	case !finite(want) || got == want || !finite(got):
+		return 0
+	case j.Copy:
+		if got == float64(j.class.Round(float32(want))) {
+			return 0
+		}
+		return max(2, math.Abs(got-want)/j.class.HalfStep(want))
+	}
+	worst, _, _ := j.limits(i)
+	return math.Abs(got-want) / worst
+}
+
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
+
+// sameNonFinite holds NaN against NaN and an infinity against the same infinity. A finite truth that overflows the class may be one.
+func sameNonFinite(want, got float64, class Class) bool {
+	switch {
+	case finite(want) && finite(got):
+		return true
+	case math.IsNaN(want):
+		return math.IsNaN(got)
+	case finite(want):
+		return got == float64(class.Round(float32(want)))
+	}
+	return got == want
+}
+
+// entry takes entry i into the statistics.
+func (j *judge) entry(i int) {
+	want, got := float64(j.Want.Data[i]), float64(j.got.Data[i])
+	if j.hidden(i) {
+		if j.node.Kind == shapes.Softmax {
+			j.masked.offer(math.Abs(got), 0, i)
+			if !(got == 0) {
+				j.masked = site{Worse, 0, i, true}
+			}
+		}
+		return
+	}
+	if !sameNonFinite(want, got, j.class) {
+		if j.bad.value == 0 { // the first one says most
+			j.bad = site{1, 0, i, true}
+		}
+		return
+	}
+	if !finite(want) || !finite(got) {
+		return
+	}
+	if j.class.Round(j.got.Data[i]) != j.got.Data[i] {
+		j.finer++
+	}
+	if j.Copy {
+		j.copied.offer(j.excess(i), 1, i)
+		j.total.n++
+		return
+	}
+	worst, chance, acc := j.limits(i)
+	d := got - want
+	e := d / chance
+	sign := 1.0
+	if want < 0 {
+		sign = -1
+	}
+	j.bound.offer(math.Abs(d), worst, i)
+	j.largest.offer(math.Abs(e), 1, i)
+	j.total.add(e, acc, sign)
+	j.rows[i/j.Want.Cols()].add(e, acc, sign)
+	rest := i
+	for a := len(j.slices) - 1; a >= 0; a-- {
+		n := len(j.slices[a])
+		j.slices[a][rest%n].add(e, acc, sign)
+		rest /= n
+	}
+}
+
+// independentRows is the number of independent rows: R^2 / sum n^2 with n the multiplicities of equal rows of the truth.
+func (j *judge) independentRows() float64 {
+	count := map[uint64]float64{}
+	rows := j.Want.Rows()
+	for r := range rows {
+		h := uint64(0xcbf29ce484222325) // FNV-1a, a value at a time
+		for _, v := range j.Want.Row(r) {
+			h = (h ^ uint64(math.Float32bits(v))) * 0x100000001b3
+		}
+		count[h]++
+	}
+	squares := 0.0
+	for _, n := range count {
+		squares += n * n
+	}
+	return float64(rows) * float64(rows) / squares
+}
+
+// tail is the factor by which the mean square of m independent errors exceeds its expectation in the largest of g groups,
+// but for a chance of falseAlarm (Laurent and Massart's bound for the chi-square distribution). For m = 1 it is a bound on the largest error.
+func tail(m, g float64) float64 {
+	x := math.Log(max(g, 1) / falseAlarm)
+	return 1 + 2*math.Sqrt(x/m) + 2*x/m
+}
+
+// limit is the allowed root mean square of a group of errors in units of their chance size: own of them are independent in storage,
+// shared of them in float32 arithmetic; groups is how many groups are looked at.
+func (s stats) limit(own, shared, groups float64) float64 {
+	acc := s.acc / float64(s.n)
+	return math.Sqrt((1-acc)*tail(own, groups) + acc*tail(shared, groups))
+}
+
+// checks evaluates the criteria.
+func (j *judge) checks(independent float64) []Check {
+	var checks []Check
+	where := func(i int) []int { return index(j.Want.Shape, i) }
+	if j.bad.seen {
+		checks = append(checks, Check{NonFinite, 1, 0, Worse, where(j.bad.at)})
+	}
+	if j.masked.seen {
+		c := Check{Criterion: Masked, Value: j.masked.value, Where: where(j.masked.at)}
+		if j.masked.value > 0 {
+			c.Ratio = Worse
+		}
+		checks = append(checks, c)
+	}
+	if j.copied.seen {
+		checks = append(checks, check(Copied, j.copied.value, 1, where(j.copied.at)))
+	}
+	if j.Copy || j.total.n == 0 {
+		return checks
+	}
+
+	n, rows, cols := float64(j.total.n), float64(len(j.rows)), float64(j.Want.Cols())
+	distinct := independent / rows // the share of entries that counts
+	checks = append(checks,
+		check(Bound, j.bound.value, j.bound.limit, where(j.bound.at)),
+		check(Largest, j.largest.value, math.Sqrt(tail(1, n)), where(j.largest.at)))
+
+	// How many errors of float32 arithmetic are independent among own entries that lie in so many rows.
+	pooled := func(own, rows float64) float64 {
+		switch j.Pool {
+		case PerRow:
+			return max(rows, 1)
+		case Whole:
+			return 1
+		}
+		return own
+	}
+	own := max(n*distinct, 1)
+	shared := pooled(own, independent)
+	rms := func(s stats) float64 { return math.Sqrt(s.squares / float64(s.n)) }
+	checks = append(checks, check(RMS, rms(j.total), j.total.limit(own, shared, 1), nil))
+
+	var worst Check
+	for r, s := range j.rows {
+		if s.n == 0 {
+			continue
+		}
+		if c := check(RowRMS, rms(s), s.limit(float64(s.n), pooled(float64(s.n), 1), rows), nil); worst.Criterion == "" || c.Ratio > worst.Ratio {
+			worst = c
+			worst.Where = index(j.Want.Shape, r*j.Want.Cols())
+			worst.Where[len(worst.Where)-1] = -1
+		}
+	}
+	checks = append(checks, worst)
+
+	worst, last := Check{}, len(j.slices)-1
+	for a, groups := range j.slices {
+		for k, s := range groups {
+			if s.n == 0 || len(groups) == 1 {
+				continue
+			}
+			m := float64(s.n)
+			var c Check
+			switch {
+			case a == last: // every entry in a row of its own
+				m = max(m*distinct, 1)
+				c = check(SliceRMS, rms(s), s.limit(m, pooled(m, m), float64(len(groups))), nil)
+			case distinct == 1:
+				c = check(SliceRMS, rms(s), s.limit(m, pooled(m, m/cols), float64(len(groups))), nil)
+			default: // all of its rows may be the same one
+				c = check(SliceRMS, rms(s), s.limit(min(m, cols), pooled(min(m, cols), 1), float64(len(groups))), nil)
+			}
+			if worst.Criterion == "" || c.Ratio > worst.Ratio {
+				worst = c
+				worst.Where = slices.Repeat([]int{-1}, len(j.slices))
+				worst.Where[a] = k
+			}
+		}
+	}
+	if worst.Criterion != "" {
+		checks = append(checks, worst)
+	}
+
+	acc := j.total.acc / n
+	mean := biasSigmas * math.Sqrt((1-acc)/own+acc/shared)
+	return append(checks,
+		check(Bias, math.Abs(j.total.sum)/n, mean, nil),
+		check(Shrink, math.Abs(j.total.directed)/n, mean, nil))
+}
+
+// index is the multi-index of entry i of a tensor.
+func index(shape []int, i int) []int {
+	at := make([]int, len(shape))
+	for a := len(shape) - 1; a >= 0; a-- {
+		at[a] = i % shape[a]
+		i /= shape[a]
+	}
+	return at
+}
