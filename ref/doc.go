@@ -1,7 +1,8 @@
 // Package ref is LLaVA written to be read: the model from pixel values and token ids to logits, as plain loops.
 //
 // Open llava.go first; its Forward is the whole model on one page. vision.go, projector.go, pack.go and llama.go hold
-// the modules, in the order in which they run; ops.go holds what several of them share. Types are named after the classes
+// the modules, in the order in which they run; ops.go holds what several of them share. S1, S2, ... are the rules of
+// docs/spec.md that a function implements. Types are named after the classes
 // of transformers, fields after the parameters in the checkpoint, and a comment gives the shape of every tensor that is
 // made, in the letters of package shapes.
 //

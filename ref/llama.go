@@ -8,7 +8,7 @@ import (
 )
 
 // EmbedTokens looks up one row a token: ids [T] -> [T, C]. Image tokens are looked up like any other; MergeEmbeddings
-// overwrites them.
+// overwrites them (S20).
 func EmbedTokens(w shapes.Weights, c shapes.TextConfig, ids []int) (Tensor, error) {
 	y := shapes.NewTensor(len(ids), c.HiddenSize) // [T, C]
 	for t, id := range ids {
@@ -23,7 +23,7 @@ func EmbedTokens(w shapes.Weights, c shapes.TextConfig, ids []int) (Tensor, erro
 }
 
 // InverseFrequencies are the angles that one position turns each pair of channels by: 1 / theta^(2i/Dh), i < Dh/2, in rad.
-// The power is rounded to float32, then its reciprocal is (LlamaRotaryEmbedding's inv_freq, a float32 buffer).
+// S25: the power is rounded to float32, then its reciprocal is (LlamaRotaryEmbedding's inv_freq, a float32 buffer).
 func InverseFrequencies(headDim int, theta float64) []float32 {
 	f := make([]float32, headDim/2)
 	for i := range f {
@@ -34,7 +34,7 @@ func InverseFrequencies(headDim int, theta float64) []float32 {
 }
 
 // RotaryCos is the cosine of every position's angles: [T] -> [T, Dh], the Dh/2 angles twice over.
-// The angle is a float32 product, as in transformers; its cosine is rounded to float32 once.
+// S25: the angle is a float32 product, as in transformers; its cosine is rounded to float32 once.
 func RotaryCos(positions []int, headDim int, theta float64) Tensor {
 	return rotary(positions, headDim, theta, func(angle float64) float64 { cos, _ := cosSin(angle); return cos })
 }
@@ -58,7 +58,7 @@ func rotary(positions []int, headDim int, theta float64, f func(float64) float64
 
 // Rope turns each head's channels by the position's angles: x [T, heads*Dh] -> [T, heads, Dh].
 // Channel j is paired with channel j + Dh/2, not with its neighbour: x cos + rotate_half(x) sin, where
-// rotate_half(x) = [-x[Dh/2:], x[:Dh/2]] (apply_rotary_pos_emb, transformers 4.51).
+// rotate_half(x) = [-x[Dh/2:], x[:Dh/2]] (S26; apply_rotary_pos_emb, transformers 4.51).
 func Rope(x, cos, sin Tensor, heads int) Tensor {
 	positions, width := x.Shape[0], cos.Cols()
 	mustFit(x.Cols() == heads*width && cos.Rows() == positions, "Rope: x %v, cos %v, %d heads", x.Shape, cos.Shape, heads)
@@ -77,7 +77,7 @@ func Rope(x, cos, sin Tensor, heads int) Tensor {
 	return y
 }
 
-// RMSNorm is LlamaRMSNorm: x / sqrt(mean(x^2) + eps) * Weight over the last axis.
+// RMSNorm is LlamaRMSNorm: x / sqrt(mean(x^2) + eps) * Weight over the last axis (S24).
 type RMSNorm struct {
 	Weight Tensor // [C]
 	Eps    float64
@@ -101,7 +101,7 @@ func (l RMSNorm) Forward(x Tensor) Tensor {
 	return y
 }
 
-// LlamaDecoderLayer is one pre-norm layer of the decoder.
+// LlamaDecoderLayer is one pre-norm layer of the decoder (S23).
 type LlamaDecoderLayer struct {
 	SelfAttn               LlamaAttention
 	MLP                    LlamaMLP
@@ -119,7 +119,8 @@ func (l LlamaDecoderLayer) Forward(x, cos, sin Tensor, name string, see see) Ten
 	return see(name, Add(x, h))                                                    // [T, C]
 }
 
-// LlamaAttention lets every position see itself and what stands before it; H/K query heads share one key head.
+// LlamaAttention lets every position see itself and what stands before it; H/K query heads share one key head
+// (S27, S28).
 type LlamaAttention struct {
 	QProj        Linear // [H*Dh, C]
 	KProj, VProj Linear // [K*Dh, C]
@@ -141,7 +142,7 @@ func (a LlamaAttention) Forward(x, cos, sin Tensor, name string, see see) Tensor
 	return see(name+".o_proj", a.OProj.Forward(context))                            // [T, C]
 }
 
-// LlamaMLP is down(SiLU(gate(x)) * up(x)).
+// LlamaMLP is down(SiLU(gate(x)) * up(x)) (S23).
 type LlamaMLP struct {
 	GateProj, UpProj Linear // [F, C]
 	DownProj         Linear // [C, F]

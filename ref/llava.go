@@ -85,7 +85,7 @@ func (m *Llava) imageFeatures(in shapes.Inputs, see see) (Tensor, error) {
 	return see(shapes.NodePack, x), nil
 }
 
-// visionTower is CLIPVisionModel: pixel_values [N, 3, px, px] -> the hidden state at vision_feature_layer [N, S, D].
+// visionTower is CLIPVisionModel: pixel_values [N, 3, px, px] -> the hidden state at vision_feature_layer [N, S, D] (S10).
 // Layers past it and post_layernorm do not reach the logits; they are computed because the checkpoint has them.
 func (m *Llava) visionTower(pixels Tensor, see see) (Tensor, error) {
 	v, name := m.config.Vision, shapes.VisionTower
@@ -122,7 +122,7 @@ func (m *Llava) visionTower(pixels Tensor, see see) (Tensor, error) {
 	return features, nil
 }
 
-// decode is LlamaForCausalLM from its embeddings on: x [T, C], positions [T] -> [T, V].
+// decode is LlamaForCausalLM from its embeddings on (S23, S29): x [T, C], positions [T] -> [T, V].
 func (m *Llava) decode(x Tensor, positions []int, see see) (Tensor, error) {
 	t := m.config.Text
 	cos := see(shapes.NodeCos, RotaryCos(positions, t.HeadDim, t.RopeTheta)) // [T, Dh]

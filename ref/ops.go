@@ -80,7 +80,7 @@ func productT(a, b []float64, m, n, k int) []float64 {
 // AttentionScores is q k^T / sqrt(Dh), head by head.
 //
 // Vision: q, k [N, S, D] -> [N, H, S, S]. Text: q [T, H, Dh], k [L, K, Dh] -> [H, T, L], each key head shared by H/K query
-// heads in a row, so query head h meets key head h / (H/K); L - T positions come from a cache. A causal query i sees keys
+// heads in a row, so query head h meets key head h / (H/K) (S27); L - T positions come from a cache. A causal query i sees keys
 // j <= i + L - T only; the others get -Inf.
 // CLIPAttention and LlamaAttention (eager_attention_forward), transformers 4.51; the scale is applied to the float64 sum.
 func AttentionScores(q, k Tensor, heads, kvHeads int, causal bool) Tensor {

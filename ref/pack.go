@@ -12,7 +12,7 @@ import (
 // features [N, P*P, C] of all images in order, newline [C] -> [R, C]. Of each image, first the tile of the whole picture,
 // as it is; then the other tiles as one grid of Gh*P x Gw*P cells, cut to the cells that the picture covers, with the
 // newline after every row of cells. sizes are the pictures' original sizes in pixels; they decide the grid.
-// pack_image_features, transformers 4.51. It is an error if the sizes ask for another number of tiles than there are.
+// S13 to S18; pack_image_features, transformers 4.51. It is an error if the sizes ask for another number of tiles than there are.
 func PackImageFeatures(c shapes.Config, features, newline Tensor, sizes []shapes.Size) (Tensor, error) {
 	tiles, cells, width := features.Shape[0], features.Shape[1], features.Shape[2]
 	side := c.Vision.PatchesPerSide() // P
@@ -54,7 +54,7 @@ func TileGrid(c shapes.Config, original shapes.Size) shapes.Size {
 
 // MergeEmbeddings puts the rows of image features into the places of the image tokens, in order.
 //
-// embeds [T, C], features [R, C] or [N, S-1, C], ids [T] -> [T, C]. masked_scatter in LlavaNextForConditionalGeneration,
+// embeds [T, C], features [R, C] or [N, S-1, C], ids [T] -> [T, C]. S20 to S22; masked_scatter in LlavaNextForConditionalGeneration,
 // transformers 4.51, which likewise refuses a number of tokens that is not the number of rows.
 func MergeEmbeddings(embeds, features Tensor, ids []int, imageToken int) (Tensor, error) {
 	rows := 0

@@ -1,6 +1,6 @@
 package ref
 
-// LlavaNextMultiModalProjector takes image features to the width of the text: linear_2(GELU(linear_1(x))).
+// LlavaNextMultiModalProjector takes image features to the width of the text: linear_2(GELU(linear_1(x))) (S12).
 // LLaVA-1.5's LlavaMultiModalProjector is the same.
 type LlavaNextMultiModalProjector struct {
 	Linear1 Linear // [C, D] and [C]

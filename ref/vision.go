@@ -16,7 +16,7 @@ type CLIPVisionEmbeddings struct {
 	PositionEmbedding Tensor // [S, D]
 }
 
-// Forward: pixel_values [N, 3, px, px] -> [N, S, D]. CLIPVisionEmbeddings, transformers 4.51, without interpolation.
+// Forward: pixel_values [N, 3, px, px] -> [N, S, D]. S6, S7; CLIPVisionEmbeddings, transformers 4.51, without interpolation.
 func (e CLIPVisionEmbeddings) Forward(pixels Tensor, name string, see see) Tensor {
 	patches := see(name+".patch_embedding", e.PatchEmbedding.Forward(pixels)) // [N, D, P, P]
 	return see(name, e.Embed(patches))                                        // [N, S, D]
@@ -28,7 +28,8 @@ type PatchEmbedding struct {
 }
 
 // Forward: [N, 3, px, px] -> [N, D, P, P].
-// y[n, d, gy, gx] = sum over c, ky, kx of Weight[d, c, ky, kx] x[n, c, p gy + ky, p gx + kx], no bias (torch's conv2d).
+// y[n, d, gy, gx] = sum over c, ky, kx of Weight[d, c, ky, kx] x[n, c, p gy + ky, p gx + kx], no bias
+// (S6; torch's conv2d).
 func (e PatchEmbedding) Forward(x Tensor) Tensor {
 	tiles, channels, px := x.Shape[0], x.Shape[1], x.Shape[2]
 	width, p := e.Weight.Shape[0], e.Weight.Shape[2]
@@ -59,7 +60,7 @@ func (e PatchEmbedding) Forward(x Tensor) Tensor {
 }
 
 // Embed: patches [N, D, P, P] -> [N, S, D]. Position 0 is the class token, position 1 + gy P + gx the patch (gy, gx);
-// row s of the position embedding is added to position s, the class token's included.
+// row s of the position embedding is added to position s, the class token's included (S7).
 func (e CLIPVisionEmbeddings) Embed(patches Tensor) Tensor {
 	tiles, width := patches.Shape[0], patches.Shape[1]
 	count := patches.Shape[2] * patches.Shape[3]
@@ -79,7 +80,7 @@ func (e CLIPVisionEmbeddings) Embed(patches Tensor) Tensor {
 }
 
 // LayerNorm is torch's nn.LayerNorm over the last axis, with the biased variance:
-// y = (x - mean) / sqrt(var + eps) * Weight + Bias.
+// y = (x - mean) / sqrt(var + eps) * Weight + Bias (S8).
 type LayerNorm struct {
 	Weight, Bias Tensor // [D]
 	Eps          float64
@@ -109,7 +110,7 @@ func (l LayerNorm) Forward(x Tensor) Tensor {
 	return y
 }
 
-// CLIPEncoderLayer is one pre-norm layer of the tower.
+// CLIPEncoderLayer is one pre-norm layer of the tower (S8).
 type CLIPEncoderLayer struct {
 	SelfAttn   CLIPAttention
 	LayerNorm1 LayerNorm
@@ -127,7 +128,7 @@ func (l CLIPEncoderLayer) Forward(x Tensor, name string, see see) Tensor {
 	return see(name, Add(x, h))                            // [N, S, D]
 }
 
-// CLIPAttention lets every position of a tile see every other one of the same tile.
+// CLIPAttention lets every position of a tile see every other one of the same tile (S9).
 type CLIPAttention struct {
 	KProj, VProj, QProj, OutProj Linear // [D, D] and [D] each
 	Heads                        int
@@ -168,7 +169,7 @@ func ClassToken(x Tensor) Tensor {
 }
 
 // SelectFeatures takes the positions that become image features: [N, S, D] -> [N, S-1, D], all but the class token, for
-// the strategy "default"; everything for "full". get_image_features, transformers 4.51.
+// the strategy "default"; everything for "full". S11; get_image_features, transformers 4.51.
 func SelectFeatures(x Tensor, strategy string) Tensor {
 	first := 1
 	if strategy == shapes.SelectFull {
