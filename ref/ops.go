@@ -25,20 +25,31 @@ func (l Linear) Forward(x Tensor) Tensor {
 	mustFit(l.Weight.Shape[1] == in, "Linear: x %v, Weight %v", x.Shape, l.Weight.Shape)
 	y := shapes.NewTensor(append(slices.Clone(x.Shape[:len(x.Shape)-1]), out)...) // [..., M]
 	const rowBlock, outBlock = 256, 32                                            // what stays in the caches as float64
+	a := make([]float64, min(rows, rowBlock)*in)
+	blocks := ceilDiv(out, outBlock)
+	workers := min(runtime.GOMAXPROCS(0), blocks)
+	type scratch struct{ b, sums []float64 }
+	space := make([]scratch, workers) // made once: a layer in float64 would be twice its weights
+	for w := range space {
+		space[w] = scratch{make([]float64, outBlock*in), make([]float64, rowBlock*outBlock)}
+	}
 	for r0 := 0; r0 < rows; r0 += rowBlock {
 		r1 := min(r0+rowBlock, rows)
-		a := widen(x.Data[r0*in : r1*in]) // [r1-r0, K]
-		parallel(ceilDiv(out, outBlock), func(block int) {
-			o0, o1 := block*outBlock, min((block+1)*outBlock, out)
-			b := widen(l.Weight.Data[o0*in : o1*in]) // [o1-o0, K]
-			sums := productT(a, b, r1-r0, o1-o0, in) // [r1-r0, o1-o0]
-			for i := range r1 - r0 {
-				for o := range o1 - o0 {
-					sum := sums[i*(o1-o0)+o]
-					if l.Bias.Shape != nil {
-						sum += float64(l.Bias.Data[o0+o])
+		widenTo(a, x.Data[r0*in:r1*in]) // [r1-r0, K]
+		parallel(workers, func(w int) {
+			b, sums := space[w].b, space[w].sums
+			for block := w; block < blocks; block += workers {
+				o0, o1 := block*outBlock, min((block+1)*outBlock, out)
+				widenTo(b, l.Weight.Data[o0*in:o1*in]) // [o1-o0, K]
+				productT(sums, a, b, r1-r0, o1-o0, in) // [r1-r0, o1-o0]
+				for i := range r1 - r0 {
+					for o := range o1 - o0 {
+						sum := sums[i*(o1-o0)+o]
+						if l.Bias.Shape != nil {
+							sum += float64(l.Bias.Data[o0+o])
+						}
+						y.Data[(r0+i)*out+o0+o] = float32(sum)
 					}
-					y.Data[(r0+i)*out+o0+o] = float32(sum)
 				}
 			}
 		})
@@ -46,10 +57,9 @@ func (l Linear) Forward(x Tensor) Tensor {
 	return y
 }
 
-// productT is A B^T for A [m, k] and B [n, k], each sum in the order of k.
+// productT puts A B^T into y [m, n], for A [m, k] and B [n, k], each sum in the order of k.
 // Four rows of A meet two rows of B at a time: eight sums side by side, each of them still in order.
-func productT(a, b []float64, m, n, k int) []float64 {
-	y := make([]float64, m*n) // [m, n]
+func productT(y, a, b []float64, m, n, k int) {
 	for i := 0; i < m; i += 4 {
 		for j := 0; j < n; j += 2 {
 			// At the edges the last row is computed again in place of one that is not there.
@@ -74,7 +84,6 @@ func productT(a, b []float64, m, n, k int) []float64 {
 			y[i3*n+j], y[i3*n+j1] = s30, s31
 		}
 	}
-	return y
 }
 
 // AttentionScores is q k^T / sqrt(Dh), head by head.
@@ -91,7 +100,8 @@ func AttentionScores(q, k Tensor, heads, kvHeads int, causal bool) Tensor {
 		n, h := bh/heads, bh%heads
 		qs := headRows(q, n, queries, heads, h, width)                // [queries, Dh]
 		ks := headRows(k, n, keys, kvHeads, h/(heads/kvHeads), width) // [keys, Dh]
-		sums := productT(qs, ks, queries, keys, width)                // [queries, keys]
+		sums := make([]float64, queries*keys)                         // [queries, keys]
+		productT(sums, qs, ks, queries, keys, width)
 		for i := range queries {
 			for j := range keys {
 				s := float32(sums[i*keys+j] * scale)
@@ -139,9 +149,10 @@ func AttentionContext(probs, v Tensor, heads, kvHeads int) Tensor {
 	y := shapes.NewTensor(batch, queries, heads*width) // [N, S, D] or [1, T, H*Dh]
 	parallel(batch*heads, func(bh int) {
 		n, h := bh/heads, bh%heads
-		p := widen(probs.Data[bh*queries*keys : (bh+1)*queries*keys])         // [queries, keys]
-		vs := headRows(v, n, keys, kvHeads, h/(heads/kvHeads), width)         // [keys, Dh]
-		sums := productT(p, transpose(vs, keys, width), queries, width, keys) // [queries, Dh]
+		p := widen(probs.Data[bh*queries*keys : (bh+1)*queries*keys]) // [queries, keys]
+		vs := headRows(v, n, keys, kvHeads, h/(heads/kvHeads), width) // [keys, Dh]
+		sums := make([]float64, queries*width)                        // [queries, Dh]
+		productT(sums, p, transpose(vs, keys, width), queries, width, keys)
 		for i := range queries {
 			for d := range width {
 				y.Data[(n*queries+i)*heads*width+h*width+d] = float32(sums[i*width+d])
@@ -234,10 +245,14 @@ func elementwise(x Tensor, f func(float64) float64) Tensor {
 
 func widen(x []float32) []float64 {
 	y := make([]float64, len(x))
+	widenTo(y, x)
+	return y
+}
+
+func widenTo(y []float64, x []float32) {
 	for i, v := range x {
 		y[i] = float64(v)
 	}
-	return y
 }
 
 // parallel calls f(0) ... f(n-1), on all cores. No two calls write to the same element and none of them splits a sum,

@@ -49,7 +49,8 @@ func (e PatchEmbedding) Forward(x Tensor) Tensor {
 				}
 			}
 		}
-		sums := productT(patches, w, side, width, size) // [P, D]
+		sums := make([]float64, side*width) // [P, D]
+		productT(sums, patches, w, side, width, size)
 		for gx := range side {
 			for d := range width {
 				y.Data[((n*width+d)*side+gy)*side+gx] = float32(sums[gx*width+d])
