@@ -54,7 +54,7 @@ func newFile(name string, r io.ReaderAt, size int64) (*File, error) {
 	if size < int64(len(length)) {
 		return fail("%d bytes, want at least the 8 of the header's length", size)
 	}
-	if _, err := r.ReadAt(length[:], 0); err != nil {
+	if err := readFull(r, length[:], 0); err != nil {
 		return fail("length of the header: %w", err)
 	}
 	n := binary.LittleEndian.Uint64(length[:])
@@ -66,7 +66,7 @@ func newFile(name string, r io.ReaderAt, size int64) (*File, error) {
 		return fail("a header of %d bytes in a file of %d", n, size)
 	}
 	header := make([]byte, n)
-	if _, err := r.ReadAt(header, int64(len(length))); err != nil {
+	if err := readFull(r, header, int64(len(length))); err != nil {
 		return fail("header: %w", err)
 	}
 	tensors, metadata, err := parseHeader(header, size-start)
@@ -156,18 +156,27 @@ func (f *File) locate(name string, from, n int) (Info, error) {
 	return t, nil
 }
 
+// readAt reads bytes of one tensor.
 func (f *File) readAt(t Info, dst []byte, at int64) error {
-	if n, err := f.r.ReadAt(dst, at); n < len(dst) {
-		if err == io.EOF {
-			err = fmt.Errorf("the file ends at byte %d, want %d as when it was opened", at+int64(n), t.End)
-		}
+	if err := readFull(f.r, dst, at); err != nil {
 		return fmt.Errorf("checkpoint: %s: %s: %w", f.name, show(t.Name), err)
 	}
 	return nil
 }
 
-// chunkBytes is how much is read at once: enough to make the system calls cheap, little enough to stay in the second-level cache
-// until it is widened.
-const chunkBytes = 256 << 10
+// readFull fills dst from byte at on. The size was checked when the file was opened: an end before that is news.
+func readFull(r io.ReaderAt, dst []byte, at int64) error {
+	n, err := r.ReadAt(dst, at)
+	if n == len(dst) {
+		return nil // io.EOF may come with the last byte
+	}
+	if err == io.EOF {
+		return fmt.Errorf("the file has been cut to %d bytes since it was opened, want %d at least", at+int64(n), at+int64(len(dst)))
+	}
+	return err
+}
+
+// chunkBytes is how much is read at once. From 32 KiB to 1 MiB the time is the same (BenchmarkRead).
+const chunkBytes = 64 << 10
 
 var chunks = sync.Pool{New: func() any { return new([chunkBytes]byte) }}

@@ -21,9 +21,10 @@ func narrow(d DType, dst []byte, src []float32, exact bool) (at int, err error) 
 		}
 	case F16:
 		dst = dst[:2*len(src)]
+		values := halves()
 		for i, x := range src {
 			h := float16.Fromfloat32(x).Bits()
-			if err := checkNarrow(d, x, widenF16(h), exact); err != nil {
+			if err := checkNarrow(d, x, values[h], exact); err != nil {
 				return i, err
 			}
 			binary.LittleEndian.PutUint16(dst[2*i:], h)

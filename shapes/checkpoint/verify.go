@@ -64,20 +64,20 @@ func (c *Checkpoint) match(cfg shapes.Config) (Report, map[string]Info) {
 	if len(m.Disk) == 0 {
 		r.Scheme = ""
 	}
-	want := map[string][]int{}
-	for _, p := range shapes.Params(cfg) {
-		want[p.Name] = p.Shape
+	inFile := map[string]string{} // on-disk name -> name as found
+	for name, disk := range m.Disk {
+		inFile[disk] = name
 	}
 	found, dtypes := map[string]Info{}, map[DType]DTypeCount{}
-	for _, name := range names {
-		disk, ok := m.Disk[name]
+	for _, p := range shapes.Params(cfg) {
+		name, ok := inFile[p.Name]
 		if !ok {
 			continue
 		}
 		t, _ := c.Tensor(name)
-		found[disk] = t
-		if !slices.Equal(t.Shape, want[disk]) {
-			r.WrongShape = append(r.WrongShape, WrongShape{t, want[disk]})
+		found[p.Name] = t
+		if !slices.Equal(t.Shape, p.Shape) {
+			r.WrongShape = append(r.WrongShape, WrongShape{t, p.Shape})
 		}
 		if !t.DType.Readable() {
 			r.WrongDType = append(r.WrongDType, t)
@@ -105,29 +105,33 @@ func (c *Checkpoint) match(cfg shapes.Config) (Report, map[string]Info) {
 }
 
 // Err is nil if every parameter is there once, with the inventory's shape and a dtype that can be read, and nothing else is
-// but buffers. Else it names the first faults and counts the rest.
+// but buffers. Else it names the first few faults of each kind, one a line, and counts the rest.
 func (r Report) Err() error {
 	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("checkpoint: "+format, args...)) }
+	add := func(kind string, n int, fault func(i int) string) {
+		const most = 5
+		for i := range min(n, most) {
+			faults = append(faults, errors.New("checkpoint: "+fault(i)))
+		}
+		if n > most {
+			faults = append(faults, fmt.Errorf("checkpoint: and %d more %s", n-most, kind))
+		}
+	}
 	if r.Scheme == "" {
-		fault("no tensor has the name of a parameter, under any naming scheme")
+		faults = append(faults, errors.New("checkpoint: no tensor has the name of a parameter, under any naming scheme"))
 	}
-	for _, t := range r.WrongShape {
-		fault("%s: %s: shape %v, want %v", t.File, show(t.Name), t.Shape, t.Want)
-	}
-	for _, t := range r.WrongDType {
-		fault("%s: %s: dtype %s, want F32, F16 or BF16", t.File, show(t.Name), t.DType)
-	}
-	for _, name := range r.Missing {
-		fault("%s: is missing", name)
-	}
-	for _, name := range r.Unexpected {
-		fault("%s: is no parameter of the model", show(name))
-	}
-	const most = 10
-	if over := len(faults) - most; over > 0 {
-		faults = append(faults[:most], fmt.Errorf("checkpoint: and %d more", over))
-	}
+	add("of another shape", len(r.WrongShape), func(i int) string {
+		t := r.WrongShape[i]
+		return fmt.Sprintf("%s: %s: shape %v, want %v", t.File, show(t.Name), t.Shape, t.Want)
+	})
+	add("of another dtype", len(r.WrongDType), func(i int) string {
+		t := r.WrongDType[i]
+		return fmt.Sprintf("%s: %s: dtype %s, want F32, F16 or BF16", t.File, show(t.Name), t.DType)
+	})
+	add("are missing", len(r.Missing), func(i int) string { return r.Missing[i] + ": is missing" })
+	add("are no parameters of the model", len(r.Unexpected), func(i int) string {
+		return show(r.Unexpected[i]) + ": is no parameter of the model"
+	})
 	return errors.Join(faults...)
 }
 

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"encoding/binary"
 	"math"
+	"sync"
 
 	"github.com/x448/float16"
 )
@@ -24,19 +25,20 @@ func widen(d DType, dst []float32, src []byte) {
 		}
 	case F16:
 		src = src[:2*len(dst)]
+		values := halves()
 		for i := range dst {
-			dst[i] = widenF16(binary.LittleEndian.Uint16(src[2*i:]))
+			dst[i] = values[binary.LittleEndian.Uint16(src[2*i:])]
 		}
 	default:
 		panic("checkpoint: widen: dtype " + string(d) + ", want F32, F16 or BF16")
 	}
 }
 
-// widenF16 is float16's conversion with a short way for the normal numbers: same significand, exponent counted from -127
-// instead of -15.
-func widenF16(h uint16) float32 {
-	if e := h & 0x7c00; e != 0 && e != 0x7c00 {
-		return math.Float32frombits(uint32(h&0x8000)<<16 | uint32(h&0x7fff)<<13 + (127-15)<<23)
+// halves are all values of F16 by their bits. Looking one up takes less than half the time of working it out (BenchmarkWiden).
+var halves = sync.OnceValue(func() *[1 << 16]float32 {
+	values := new([1 << 16]float32)
+	for h := range values {
+		values[h] = float16.Frombits(uint16(h)).Float32()
 	}
-	return float16.Frombits(h).Float32()
-}
+	return values
+})
