@@ -39,12 +39,12 @@ type Axis struct {
 const concentrated = 0.9
 
 // TakeCensus describes how got differs from b.Want, with at most k sites. The tensors must have the same shape.
-func TakeCensus(b Budget, node shapes.Node, got shapes.Tensor, class Class, k int) Census {
+func TakeCensus(b Budget, node shapes.Node, got shapes.Tensor, k int) Census {
 	var c Census
 	if !slices.Equal(b.Want.Shape, got.Shape) || len(got.Data) != len(b.Want.Data) || len(got.Data) == 0 {
 		return c
 	}
-	excess := Excess(b, node, got, class)
+	excess := Excess(b, node, got)
 	axes := axesOf(node, got.Shape)
 	var order []int
 	for i, v := range got.Data {

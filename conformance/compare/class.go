@@ -87,3 +87,9 @@ func (l Lanes) Depth(k int) float64 {
 	n := float64(max(l, 1))
 	return math.Ceil(float64(k)/n) + math.Ceil(math.Log2(n))
 }
+
+// Arithmetic is what an engine declares of itself: the class that it stores activations in, and how it adds up.
+type Arithmetic struct {
+	Class Class
+	Lanes Lanes
+}

@@ -8,18 +8,23 @@ import (
 )
 
 // Budget is the true output of one node on given inputs, and what rounding may do to each entry of it.
-// Every rounding of a magnitude m to nearest moves the result by at most m times the roundoff of the format, and a chance
+// Rounding a magnitude m to nearest moves the result by at most half a step of the format at m, and by a chance
 // amount within that: worst cases add up, chance amounts add up as squares. So each entry has a sum and a root of a sum
 // of squares, for the roundings of float32 arithmetic and for those of intermediate values to the storage class.
 // The output's own rounding to storage is not in them: Local adds it. A nil slice is all zeros.
 type Budget struct {
-	Want shapes.Tensor // y*, computed in float64 and rounded to float32
+	Want  shapes.Tensor // y*, computed in float64 and rounded to float32
+	Class Class         // of storage
 
-	Acc, AccRMS []float32 // float32 arithmetic; times 2^-24
-	Sto, StoRMS []float32 // intermediate values that an implementation may round to storage; times the class's roundoff
+	Acc    []float32 // float32 arithmetic, at the worst
+	AccRMS []float32 // the same by chance: a roundoff for each rounding, times the magnitude
+	Sto    []float32 // storage of intermediate values, at the worst; nil in class f32, where it is arithmetic
+	StoRMS []float32 // the same by chance: half a step over sqrt(3) for each
 
-	Pool Pool // how far one error of float32 arithmetic reaches
-	Copy bool // the node only moves values: no arithmetic at all
+	Pool  Pool    // how far one error of float32 arithmetic reaches
+	Tilt  float64 // relative error that all entries may share, such as that of a rounded constant
+	Copy  bool    // the node only moves values: no arithmetic at all
+	Fused bool    // the value is never stored: an input that the engine does not show
 }
 
 // Pool says which entries share one error of float32 arithmetic. Shared errors do not average out.
@@ -61,11 +66,11 @@ type LocalResult struct {
 }
 
 // Local judges the output of one node against the truth on the engine's own inputs.
-func Local(b Budget, node shapes.Node, got shapes.Tensor, class Class) LocalResult {
+func Local(b Budget, node shapes.Node, got shapes.Tensor) LocalResult {
 	if !slices.Equal(b.Want.Shape, got.Shape) || len(got.Data) != len(b.Want.Data) || len(got.Shape) == 0 || len(got.Data) == 0 {
 		return LocalResult{Verdict: verdict([]Check{{Criterion: Shape, Value: 1, Ratio: Worse}})}
 	}
-	j := newJudge(b, node, got, class)
+	j := newJudge(b, node, got)
 	for i := range got.Data {
 		j.entry(i)
 	}
@@ -76,8 +81,8 @@ func Local(b Budget, node shapes.Node, got shapes.Tensor, class Class) LocalResu
 
 // Excess is, entry by entry, the error in units of the most that rounding may do to it: above 1 the entry is wrong by itself.
 // Where NaN, an infinity or a masked probability is not what it must be, it is Worse.
-func Excess(b Budget, node shapes.Node, got shapes.Tensor, class Class) []float64 {
-	j := newJudge(b, node, got, class)
+func Excess(b Budget, node shapes.Node, got shapes.Tensor) []float64 {
+	j := newJudge(b, node, got)
 	x := make([]float64, len(got.Data))
 	for i := range x {
 		x[i] = j.excess(i)
@@ -92,22 +97,23 @@ type stats struct {
 	acc      float64 // of that, the part allowed to float32 arithmetic
 	sum      float64 // of e
 	directed float64 // of e times the sign of the truth
+	tilt     float64 // of what Tilt allows of e
 }
 
-func (s *stats) add(e, acc, sign float64) {
+func (s *stats) add(e, acc, sign, tilt float64) {
 	s.n++
 	s.squares += e * e
 	s.acc += acc
 	s.sum += e
 	s.directed += e * sign
+	s.tilt += tilt
 }
 
 // judge walks over the entries of a tensor.
 type judge struct {
 	Budget
-	node  shapes.Node
-	got   shapes.Tensor
-	class Class
+	node shapes.Node
+	got  shapes.Tensor
 
 	total  stats
 	rows   []stats
@@ -130,8 +136,8 @@ func (s *site) offer(value, limit float64, at int) {
 	}
 }
 
-func newJudge(b Budget, node shapes.Node, got shapes.Tensor, class Class) *judge {
-	j := &judge{Budget: b, node: node, got: got, class: class, rows: make([]stats, b.Want.Rows())}
+func newJudge(b Budget, node shapes.Node, got shapes.Tensor) *judge {
+	j := &judge{Budget: b, node: node, got: got, rows: make([]stats, b.Want.Rows())}
 	for _, n := range b.Want.Shape {
 		j.slices = append(j.slices, make([]stats, n))
 	}
@@ -157,12 +163,12 @@ func at(s []float32, i int) float64 {
 // limits of entry i: the most that rounding can do, the chance size it is allowed, and the part of float32 arithmetic in the square of that.
 func (j *judge) limits(i int) (worst, chance, acc float64) {
 	want := math.Abs(float64(j.Want.Data[i]))
-	worst = unit*at(j.Acc, i) + j.class.Roundoff()*at(j.Sto, i)
-	out, own := j.class.HalfStep(want+worst), F32.HalfStep(want) // the engine's last rounding, and that of the truth itself
+	worst = at(j.Acc, i) + at(j.Sto, i)
+	out, own := j.Class.HalfStep(want+worst), F32.HalfStep(want) // the engine's last rounding, and that of the truth itself
 	worst += out + own + flush
-	a := accFactor * unit * at(j.AccRMS, i)
-	s := j.class.Roundoff() * at(j.StoRMS, i)
-	sto := stoFactor * stoFactor / 3 * (s*s + out*out + own*own)
+	a := accFactor * at(j.AccRMS, i)
+	s := at(j.StoRMS, i)
+	sto := stoFactor * stoFactor * (s*s + (out*out+own*own)/3)
 	chance = math.Sqrt(a*a+sto) + flush
 	return worst, chance, a * a / (chance * chance)
 }
@@ -176,15 +182,15 @@ func (j *judge) excess(i int) float64 {
 			return Worse
 		}
 		return 0
-	case !sameNonFinite(want, got, j.class):
+	case !sameNonFinite(want, got, j.Class):
 		return Worse
 	case !finite(want) || got == want || !finite(got):
 		return 0
 	case j.Copy:
-		if got == float64(j.class.Round(float32(want))) {
+		if got == float64(j.Class.Round(float32(want))) {
 			return 0
 		}
-		return max(2, math.Abs(got-want)/j.class.HalfStep(want))
+		return max(2, math.Abs(got-want)/j.Class.HalfStep(want))
 	}
 	worst, _, _ := j.limits(i)
 	return math.Abs(got-want) / worst
@@ -217,7 +223,7 @@ func (j *judge) entry(i int) {
 		}
 		return
 	}
-	if !sameNonFinite(want, got, j.class) {
+	if !sameNonFinite(want, got, j.Class) {
 		if j.bad.value == 0 { // the first one says most
 			j.bad = site{1, 0, i, true}
 		}
@@ -226,7 +232,7 @@ func (j *judge) entry(i int) {
 	if !finite(want) || !finite(got) {
 		return
 	}
-	if j.class.Round(j.got.Data[i]) != j.got.Data[i] {
+	if j.Class.Round(j.got.Data[i]) != j.got.Data[i] {
 		j.finer++
 	}
 	if j.Copy {
@@ -243,12 +249,13 @@ func (j *judge) entry(i int) {
 	}
 	j.bound.offer(math.Abs(d), worst, i)
 	j.largest.offer(math.Abs(e), 1, i)
-	j.total.add(e, acc, sign)
-	j.rows[i/j.Want.Cols()].add(e, acc, sign)
+	tilt := j.Tilt * math.Abs(want) / chance
+	j.total.add(e, acc, sign, tilt)
+	j.rows[i/j.Want.Cols()].add(e, acc, sign, tilt)
 	rest := i
 	for a := len(j.slices) - 1; a >= 0; a-- {
 		n := len(j.slices[a])
-		j.slices[a][rest%n].add(e, acc, sign)
+		j.slices[a][rest%n].add(e, acc, sign, tilt)
 		rest /= n
 	}
 }
@@ -369,7 +376,7 @@ func (j *judge) checks(independent float64) []Check {
 	}
 
 	acc := j.total.acc / n
-	mean := biasSigmas * math.Sqrt((1-acc)/own+acc/shared)
+	mean := biasSigmas*math.Sqrt((1-acc)/own+acc/shared) + j.total.tilt/n
 	return append(checks,
 		check(Bias, math.Abs(j.total.sum)/n, mean, nil),
 		check(Shrink, math.Abs(j.total.directed)/n, mean, nil))
