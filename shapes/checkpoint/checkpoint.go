@@ -185,7 +185,7 @@ func totalSize(dec *json.Decoder) (int64, error) {
 		}
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
-			return unexpectedEnd(err)
+			return err
 		}
 		if n, err := strconv.ParseFloat(string(raw), 64); err == nil && n >= 0 && n < 1<<53 && n == float64(int64(n)) {
 			total = int64(n)

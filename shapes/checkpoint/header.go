@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"math/bits"
 	"slices"
@@ -274,7 +273,7 @@ func stringMap(dec *json.Decoder) (map[string]string, error) {
 func skip(dec *json.Decoder) error {
 	tok, err := dec.Token()
 	if err != nil {
-		return unexpectedEnd(err)
+		return err
 	}
 	switch tok {
 	case json.Delim('{'):
@@ -288,7 +287,7 @@ func skip(dec *json.Decoder) error {
 func delim(dec *json.Decoder, want json.Delim) error {
 	tok, err := dec.Token()
 	if err != nil {
-		return unexpectedEnd(err)
+		return err
 	}
 	if tok != want {
 		return fmt.Errorf("%s, want %q", showToken(tok), want.String())
@@ -299,7 +298,7 @@ func delim(dec *json.Decoder, want json.Delim) error {
 func str(dec *json.Decoder) (string, error) {
 	tok, err := dec.Token()
 	if err != nil {
-		return "", unexpectedEnd(err)
+		return "", err
 	}
 	s, ok := tok.(string)
 	if !ok {
@@ -312,7 +311,7 @@ func str(dec *json.Decoder) (string, error) {
 func natural(dec *json.Decoder, size int) (int64, error) {
 	tok, err := dec.Token()
 	if err != nil {
-		return 0, unexpectedEnd(err)
+		return 0, err
 	}
 	number, ok := tok.(json.Number)
 	if !ok {
@@ -323,13 +322,6 @@ func natural(dec *json.Decoder, size int) (int64, error) {
 		return 0, fmt.Errorf("%s, want a whole number from 0 of at most %d bits", show(number.String()), size)
 	}
 	return int64(n), nil
-}
-
-func unexpectedEnd(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 func showToken(tok json.Token) string {
