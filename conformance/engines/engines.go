@@ -1,0 +1,28 @@
+// Package engines has the engines that the llavaref command can test by name.
+package engines
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/llavaref/llavaref/conformance"
+)
+
+// registry holds the engines that come with the project.
+var registry = map[string]conformance.Opener{
+	"ref": OpenRef,
+}
+
+// Names lists the engines that Find knows.
+func Names() []string { return slices.Sorted(maps.Keys(registry)) }
+
+// Find is the engine of a name.
+func Find(name string) (conformance.Opener, error) {
+	open, ok := registry[name]
+	if !ok {
+		return nil, fmt.Errorf("engine %q is not known, want one of %s", name, strings.Join(Names(), ", "))
+	}
+	return open, nil
+}

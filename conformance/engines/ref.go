@@ -1,0 +1,20 @@
+package engines
+
+import (
+	"github.com/llavaref/llavaref/conformance"
+	"github.com/llavaref/llavaref/conformance/compare"
+	"github.com/llavaref/llavaref/ref"
+	"github.com/llavaref/llavaref/shapes"
+)
+
+// OpenRef is the reference implementation as an engine. It stores float32 and sums in float64, whose error is far below
+// that of any number of float32 accumulators: it declares one, the least favourable promise.
+func OpenRef(c shapes.Config, w shapes.Weights) (conformance.Engine, error) {
+	return refEngine{ref.New(c, w)}, nil
+}
+
+type refEngine struct{ *ref.Llava }
+
+func (refEngine) Info() conformance.Info {
+	return conformance.Info{Name: "ref", Arithmetic: compare.Arithmetic{Class: compare.F32, Lanes: 1}}
+}

@@ -1,0 +1,138 @@
+package conformance
+
+import (
+	"fmt"
+
+	"github.com/llavaref/llavaref/conformance/compare"
+	"github.com/llavaref/llavaref/shapes"
+)
+
+// The limits of explanations. They decide which words are used, never whether something passes.
+const (
+	// jump is by how much a node's drift, over its limit, must exceed that of its inputs to be called a jump.
+	// Honest noise grows by less: even the sum of two branches adds at most the two.
+	jump = 4
+	// broad is the share of the nodes judged locally that must fail for the arithmetic to be blamed and no single node.
+	broad = 0.5
+)
+
+// diverge finds the first node of a case that is not as it should be, in the order of execution, and says what its failure means:
+// the first that fails by itself, or without any the first whose drift fails.
+func diverge(nodes []shapes.Node, results map[string]*Node) *Divergence {
+	t := tally{drift: map[string]float64{}, excused: true}
+	for _, n := range nodes {
+		if r := results[n.Name]; r != nil {
+			t.add(r)
+		}
+	}
+	switch {
+	case t.first != nil:
+		if c, ok := t.first.Check(Contract); ok && c.Result == Fail {
+			return &Divergence{t.first.Name, Contract, "this is not the node's tensor: " + c.Reason}
+		}
+		if t.excused && t.local > 1 && float64(t.failing) >= broad*float64(t.local) {
+			return &Divergence{t.first.Name, Local, fmt.Sprintf("%d of %d nodes fail by their own inputs, and all of them would pass as %s: a lower precision class than declared", t.failing, t.local, t.coarse)}
+		}
+		return &Divergence{t.first.Name, Local, "local fails: this node is wrong, given its own inputs"}
+	case t.drifted == nil:
+		return nil
+	}
+	held := "local holds wherever it was judged"
+	if t.local == 0 {
+		held = "local was not judged"
+	}
+	if n, growth, ok := firstJump(nodes, results, t.drift); ok {
+		return &Divergence{n, Accumulated, fmt.Sprintf("%s, but drift jumps here, to %.3g times that of the node's inputs: wiring, order or state", held, growth)}
+	}
+	d := Divergence{t.drifted.Name, Accumulated, held + " and drift grows smoothly, but above the floor: a lower precision class than declared"}
+	c, ok := t.drifted.Check(Accumulated)
+	if !ok || c.Result != Fail {
+		d.View = Logits
+		c, _ = t.drifted.Check(Logits)
+	}
+	if c.Fits != "" {
+		d.Explanation += fmt.Sprintf("; it would pass as %s", c.Fits)
+	}
+	return &d
+}
+
+// tally is what diverge gathers from the nodes in the order of execution.
+type tally struct {
+	first   *Node              // that fails by itself
+	drifted *Node              // first whose drift, or whose logits, fail
+	local   int                // nodes judged locally
+	failing int                // of them, those that fail
+	excused bool               // every one of those would pass in a coarser class
+	coarse  compare.Class      // the coarsest of those classes
+	drift   map[string]float64 // over its limit, by node
+}
+
+func (t *tally) add(r *Node) {
+	for _, c := range r.Checks {
+		if c.Result == Fail && t.first == nil && (c.View == Contract || c.View == Local) {
+			t.first = r
+		}
+		if c.Result == Fail && t.drifted == nil && (c.View == Accumulated || c.View == Logits) {
+			t.drifted = r
+		}
+		if c.Result == Skip || c.Result == Error {
+			continue
+		}
+		switch c.View {
+		case Accumulated:
+			t.drift[r.Name] = c.Ratio
+		case Local:
+			t.local++
+			if c.Result == Fail {
+				t.failing++
+				t.excused = t.excused && c.Fits != ""
+				t.coarse = coarser(t.coarse, c.Fits)
+			}
+		}
+	}
+}
+
+// firstJump is the first node with failing drift that has much more of it than the largest of its inputs.
+// Drift is in units of each node's own limit, and what is far below its limit is noise: inputs count as at least a tenth of theirs.
+func firstJump(nodes []shapes.Node, results map[string]*Node, drift map[string]float64) (string, float64, bool) {
+	for _, n := range nodes {
+		r := results[n.Name]
+		if r == nil {
+			continue
+		}
+		if c, ok := r.Check(Accumulated); !ok || c.Result != Fail {
+			continue
+		}
+		before := 0.1
+		known := true
+		for _, in := range n.Inputs {
+			if _, isNode := results[in]; !isNode {
+				continue // an input of the graph, which has no drift
+			}
+			d, ok := drift[in]
+			known = known && ok
+			before = max(before, d)
+		}
+		if growth := drift[n.Name] / before; known && growth >= jump {
+			return n.Name, growth, true
+		}
+	}
+	return "", 0, false
+}
+
+// coarser is the coarser of two classes; an empty one counts as finer than all.
+func coarser(a, b compare.Class) compare.Class {
+	if rank(a) > rank(b) {
+		return a
+	}
+	return b
+}
+
+func rank(c compare.Class) int {
+	for i, k := range compare.Classes() {
+		if k == c {
+			return i
+		}
+	}
+	return -1
+}

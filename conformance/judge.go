@@ -1,0 +1,548 @@
+package conformance
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/llavaref/llavaref/conformance/compare"
+	"github.com/llavaref/llavaref/conformance/replay"
+	"github.com/llavaref/llavaref/golden"
+	"github.com/llavaref/llavaref/shapes"
+)
+
+// Limits of what a result carries.
+const (
+	maxSites = 3  // entries in a census
+	maxNotes = 10 // unknown names that are listed
+	// maxDerived is through how many nodes that the engine does not expose the suite evaluates the graph itself, to judge
+	// one behind them: enough for a whole attention or MLP in one piece. Each of them widens what rounding may have done.
+	maxDerived = 4
+)
+
+// judge holds what an engine says about one prompt against what it should say. Nodes may come in any order, from any goroutine.
+type judge struct {
+	suite    Suite
+	as       compare.Arithmetic // what the engine is judged by
+	truth    *golden.Case
+	replay   *replay.Evaluator
+	progress func(nodes int)
+
+	nodes   []shapes.Node // that the prompt has
+	byName  map[string]shapes.Node
+	known   map[string]bool // every node of the model, in this prompt or not
+	readers map[string][]string
+	dims    shapes.Dims
+
+	mu      sync.Mutex
+	closed  bool
+	results map[string]*Node
+	held    map[string]shapes.Tensor // values that a local verdict still needs
+	uses    map[string]int           // how many local verdicts that is, by node
+	arrived map[string]bool
+	judged  map[string]bool // locally
+	unknown []string
+	faults  []Problem
+}
+
+func newJudge(t Target, c *golden.Case, s Suite, as compare.Arithmetic) (*judge, error) {
+	j := &judge{suite: s, as: as, truth: c, dims: shapes.DimsOf(t.Set.Config, c.Inputs), progress: func(int) {},
+		byName: map[string]shapes.Node{}, known: map[string]bool{}, readers: map[string][]string{},
+		results: map[string]*Node{}, held: map[string]shapes.Tensor{}, uses: map[string]int{}, arrived: map[string]bool{}, judged: map[string]bool{}}
+	var err error
+	if j.replay, err = replay.New(t.Set.Config, t.Weights, c.Inputs); err != nil {
+		return nil, err
+	}
+	for _, n := range shapes.Nodes(t.Set.Config) {
+		j.known[n.Name] = true
+		if !n.Present(j.dims) {
+			continue
+		}
+		j.nodes = append(j.nodes, n)
+		j.byName[n.Name] = n
+		j.results[n.Name] = &Node{Name: n.Name, Kind: n.Kind, Shape: n.Concrete(j.dims), Reach: n.Reach}
+		j.uses[n.Name]++ // for itself
+		for _, in := range distinct(n.Inputs) {
+			if _, ok := j.byName[in]; ok {
+				j.uses[in]++
+				j.readers[in] = append(j.readers[in], n.Name)
+			}
+		}
+	}
+	j.uses[shapes.LMHead]++ // Forward returns it once more
+	return j, nil
+}
+
+func distinct(names []string) []string {
+	var out []string
+	for _, n := range names {
+		if !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// view says whether a view is to be taken.
+func (j *judge) view(v View) bool { return slices.Contains(j.suite.views(), v) }
+
+// problem notes what concerns the whole prompt.
+func (j *judge) problem(level Status, format string, args ...any) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.fault(level, format, args...)
+}
+
+func (j *judge) fault(level Status, format string, args ...any) {
+	if !j.closed {
+		j.faults = append(j.faults, Problem{level, fmt.Sprintf(format, args...)})
+	}
+}
+
+// forward runs the engine. Its panics end the prompt, not the suite.
+func (j *judge) forward(engine Engine, in shapes.Inputs) {
+	defer func() {
+		if p := recover(); p != nil {
+			j.problem(Error, "the engine panicked: %v (%s)", p, panicSite())
+		}
+	}()
+	logits, err := engine.Forward(in, j.probe)
+	if err != nil {
+		j.problem(Error, "the engine returned an error: %v", err)
+		return
+	}
+	j.returned(logits)
+	j.judgeDerived()
+}
+
+// panicSite is the function and line that panicked, called while the panic is being recovered.
+func panicSite() string {
+	pc := make([]uintptr, 64)
+	frames := runtime.CallersFrames(pc[:runtime.Callers(3, pc)])
+	for {
+		f, more := frames.Next()
+		if !strings.HasPrefix(f.Function, "runtime.") {
+			return fmt.Sprintf("%s, line %d", f.Function, f.Line)
+		}
+		if !more {
+			return "at an unknown place"
+		}
+	}
+}
+
+// probe takes in one node. It copies what a later verdict needs.
+func (j *judge) probe(name string, t shapes.Tensor) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return
+	}
+	n, ok := j.byName[name]
+	switch {
+	case !ok && !j.known[name]:
+		j.unknown = append(j.unknown, name)
+		return
+	case !ok && shapes.Product(t.Shape) == 0:
+		return // an empty tensor of a node that the prompt does not have
+	case !ok:
+		j.fault(Skip, "%s: shape %v, but this prompt has no such node; not judged", name, t.Shape)
+		return
+	case j.arrived[name]:
+		j.fault(Error, "%s came twice; which of the two is meant cannot be known", name)
+		return
+	}
+	j.arrived[name] = true
+	j.take(n, t)
+	j.progress(len(j.arrived))
+}
+
+// take judges a node and whatever waited for it.
+func (j *judge) take(n shapes.Node, t shapes.Tensor) {
+	r := j.results[n.Name]
+	if want := n.Concrete(j.dims); !slices.Equal(t.Shape, want) || len(t.Data) != shapes.Product(want) {
+		text := fmt.Sprintf("shape %v, want %s = %v", t.Shape, n.Symbolic(), want)
+		if slices.Equal(t.Shape, want) {
+			text = fmt.Sprintf("shape %v with %d values, want %d", t.Shape, len(t.Data), shapes.Product(want))
+		}
+		r.Checks = append(r.Checks, Check{View: Contract, Result: Fail, Ratio: compare.Worse, Reason: text})
+		return
+	}
+	if j.view(Accumulated) {
+		r.Checks = append(r.Checks, j.accumulated(n, t))
+	}
+	if !j.view(Local) && n.Name != shapes.LMHead {
+		return
+	}
+	j.held[n.Name] = shapes.Tensor{Shape: slices.Clone(t.Shape), Data: slices.Clone(t.Data)}
+	if !j.view(Local) {
+		return
+	}
+	for _, name := range append([]string{n.Name}, j.readers[n.Name]...) {
+		if inputs, ok := j.inputs(j.byName[name]); ok && !j.judged[name] {
+			j.local(j.byName[name], inputs, nil)
+		}
+	}
+}
+
+// inputs gathers the engine's own inputs of a node that it has exposed; false if one is not there.
+func (j *judge) inputs(n shapes.Node) ([]shapes.Tensor, bool) {
+	if _, ok := j.held[n.Name]; !ok {
+		return nil, false
+	}
+	inputs := make([]shapes.Tensor, len(n.Inputs))
+	for i, name := range n.Inputs {
+		if _, isNode := j.byName[name]; !isNode {
+			continue // the prompt's own, or a node that the prompt does not have
+		}
+		t, ok := j.held[name]
+		if !ok {
+			return nil, false
+		}
+		inputs[i] = t
+	}
+	return inputs, true
+}
+
+// local judges a node by its inputs, and lets go of what nothing else needs.
+func (j *judge) local(n shapes.Node, inputs []shapes.Tensor, derived []*compare.Budget) {
+	r := j.results[n.Name]
+	r.Checks = append(r.Checks, j.localCheck(n, inputs, derived))
+	j.judged[n.Name] = true
+	j.release(n.Name)
+	for _, in := range distinct(n.Inputs) {
+		if _, ok := j.byName[in]; ok {
+			j.release(in)
+		}
+	}
+}
+
+func (j *judge) release(name string) {
+	if j.uses[name]--; j.uses[name] == 0 {
+		delete(j.held, name)
+	}
+}
+
+func (j *judge) localCheck(n shapes.Node, inputs []shapes.Tensor, derived []*compare.Budget) Check {
+	c := Check{View: Local}
+	if derived == nil {
+		derived = make([]*compare.Budget, len(inputs))
+	}
+	for i, d := range derived {
+		if d != nil {
+			c.Derived = append(c.Derived, n.Inputs[i])
+		}
+	}
+	got := j.held[n.Name]
+	want, err := j.replay.Eval(n, inputs)
+	if err != nil {
+		return failed(c, err)
+	}
+	budget := func(class compare.Class) (compare.Budget, error) {
+		return j.replay.BudgetDerived(n, inputs, derived, want, compare.Arithmetic{Class: class, Lanes: j.as.Lanes})
+	}
+	b, err := budget(j.as.Class)
+	if err != nil {
+		return failed(c, err)
+	}
+	j.decide(&c, compare.Local(b, n, got).Verdict, func(class compare.Class) bool {
+		b, err := budget(class)
+		return err == nil && compare.Local(b, n, got).Pass
+	})
+	if c.Result == Fail {
+		census := compare.TakeCensus(b, n, got, maxSites)
+		c.Census = &census
+	}
+	return c
+}
+
+// failed is a check that the reference could not make.
+func failed(c Check, err error) Check {
+	c.Result, c.Reason = Error, fmt.Sprintf("the reference could not evaluate it: %v", err)
+	return c
+}
+
+// decide turns a verdict into a check. passes says whether another class would do.
+func (j *judge) decide(c *Check, v compare.Verdict, passes func(compare.Class) bool) {
+	c.Ratio, c.Limits = v.Ratio, v.Checks
+	if v.Pass {
+		c.Result = Pass
+		return
+	}
+	c.Result, c.Reason = Fail, reason(v)
+	finer := true
+	for _, class := range compare.Classes() {
+		if !finer && passes(class) {
+			c.Fits = class
+			return
+		}
+		if class == j.as.Class {
+			finer = false
+		}
+	}
+}
+
+// reason is the criterion that went furthest beyond its limit, in words.
+func reason(v compare.Verdict) string {
+	for _, l := range v.Checks {
+		if l.Criterion != v.Criterion || l.Ratio != v.Ratio {
+			continue
+		}
+		text := fmt.Sprintf("%s %.3g, limit %.3g", l.Criterion, l.Value, l.Limit)
+		if l.Criterion == compare.NonFinite {
+			text = "NaN or an infinity where the truth has none, or none where it has one"
+		}
+		if len(l.Where) > 0 {
+			text += fmt.Sprintf(", at %s", place(l.Where))
+		}
+		return text
+	}
+	return "nothing was compared"
+}
+
+// place is an index, a colon on the axes that a row or a slice runs over: "[:, 17]".
+func place(at []int) string {
+	words := make([]string, len(at))
+	for i, k := range at {
+		words[i] = fmt.Sprint(k)
+		if k < 0 {
+			words[i] = ":"
+		}
+	}
+	return "[" + strings.Join(words, ", ") + "]"
+}
+
+// accumulated judges a node against the truth of the whole model.
+func (j *judge) accumulated(n shapes.Node, t shapes.Tensor) Check {
+	c := Check{View: Accumulated}
+	truth, ok := j.truth.Node(n.Name)
+	if !ok {
+		c.Reason = "the golden set has no such node"
+		return c
+	}
+	in := compare.DriftInput{Want: truth.Values, Got: golden.Gather(t, truth.Sample), PerRow: truth.Sample.PerRow(), RowRMS: truth.RowRMS, Massive: truth.Massive}
+	if !truth.Sample.Whole() {
+		for _, column := range truth.Sample.All() {
+			in.Columns = append(in.Columns, int32(column))
+		}
+	}
+	as := func(class compare.Class) compare.Verdict {
+		f := truth.Floors[golden.Class(class)]
+		in.Class, in.Floors = class, compare.Floors{Whole: f.Whole, WorstRow: f.WorstRow, Massive: f.Massive}
+		v := compare.Accumulated(in).Verdict
+		for i := range v.Checks {
+			v.Checks[i].Where = whereInNode(v.Checks[i], truth)
+		}
+		return v
+	}
+	j.decide(&c, as(j.as.Class), func(class compare.Class) bool { return as(class).Pass })
+	return c
+}
+
+// whereInNode turns the number of a kept row or a kept entry into an index of the node.
+func whereInNode(c compare.Check, truth *golden.NodeTruth) []int {
+	if len(c.Where) != 1 {
+		return c.Where
+	}
+	row, column := 0, -1
+	switch c.Criterion {
+	case compare.RowDrift:
+		row = truth.Sample.Row(c.Where[0])
+	case compare.NonFinite:
+		row, column = truth.Sample.Row(c.Where[0]/truth.Sample.PerRow()), truth.Sample.Column(c.Where[0])
+	default:
+		return c.Where
+	}
+	last := len(truth.Shape) - 1
+	at := make([]int, last+1)
+	at[last] = column
+	for a := last - 1; a >= 0; a-- {
+		at[a] = row % truth.Shape[a]
+		row /= truth.Shape[a]
+	}
+	return at
+}
+
+// returned judges the logits that Forward returned. If the engine did not probe them, they stand for the last node as well.
+func (j *judge) returned(logits shapes.Tensor) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return
+	}
+	head := j.byName[shapes.LMHead]
+	if !j.arrived[head.Name] {
+		j.arrived[head.Name] = true
+		j.take(head, logits)
+	}
+	r := j.results[head.Name]
+	if c, ok := r.Check(Contract); ok && c.Result == Fail {
+		return
+	}
+	if probed := j.held[head.Name]; !sameBits(probed, logits) {
+		r.Checks = append(r.Checks, Check{View: Contract, Result: Fail, Ratio: compare.Worse,
+			Reason: fmt.Sprintf("Forward returned other logits than it showed: shape %v, and shown %v", logits.Shape, probed.Shape)})
+		return
+	}
+	if j.view(Accumulated) {
+		r.Checks = append(r.Checks, j.logits(logits))
+	}
+	j.release(head.Name)
+}
+
+func sameBits(a, b shapes.Tensor) bool {
+	return slices.Equal(a.Shape, b.Shape) && slices.EqualFunc(a.Data, b.Data, func(x, y float32) bool {
+		return math.Float32bits(x) == math.Float32bits(y)
+	})
+}
+
+// logits judges the next-token distributions.
+func (j *judge) logits(got shapes.Tensor) Check {
+	c := Check{View: Logits}
+	truth, ok := j.truth.Node(shapes.LMHead)
+	if !ok {
+		c.Reason = "the golden set has no floor for the logits"
+		return c
+	}
+	in := compare.LogitsInput{Truth: j.truth.Logits, Got: got}
+	for _, f := range truth.Floors {
+		in.Coarsest = max(in.Coarsest, f.Whole)
+	}
+	as := func(class compare.Class) compare.LogitsResult {
+		in.Class, in.Floor = class, truth.Floors[golden.Class(class)].Whole
+		return compare.Logits(in)
+	}
+	r := as(j.as.Class)
+	c.Tokens = r.Counts
+	j.decide(&c, r.Verdict, func(class compare.Class) bool { return as(class).Pass })
+	return c
+}
+
+// judgeDerived judges, after Forward, the nodes that the engine has exposed without all of their inputs: the missing ones are evaluated
+// from what it has exposed before them, a few nodes deep.
+func (j *judge) judgeDerived() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed || !j.view(Local) {
+		return
+	}
+	d := deriver{judge: j, memo: map[string]derivation{}}
+	for _, n := range j.nodes {
+		if _, ok := j.held[n.Name]; !ok || j.judged[n.Name] {
+			continue
+		}
+		inputs, budgets, missing := d.inputs(n, maxDerived)
+		if missing != "" {
+			r := j.results[n.Name]
+			r.Checks = append(r.Checks, Check{View: Local, Reason: fmt.Sprintf("its input %s is not exposed, and cannot be told from what is", missing)})
+			continue
+		}
+		j.local(n, inputs, budgets)
+	}
+}
+
+// deriver evaluates nodes that an engine does not expose.
+type deriver struct {
+	*judge
+	memo map[string]derivation
+}
+
+type derivation struct {
+	value  shapes.Tensor
+	budget *compare.Budget
+}
+
+// inputs gathers a node's inputs, derived where need be through at most depth nodes. missing is the first that cannot be had.
+func (d *deriver) inputs(n shapes.Node, depth int) (inputs []shapes.Tensor, budgets []*compare.Budget, missing string) {
+	inputs, budgets = make([]shapes.Tensor, len(n.Inputs)), make([]*compare.Budget, len(n.Inputs))
+	for i, name := range n.Inputs {
+		in, isNode := d.byName[name]
+		if !isNode {
+			continue
+		}
+		if t, ok := d.held[name]; ok {
+			inputs[i] = t
+			continue
+		}
+		v, ok := d.derive(in, depth)
+		if !ok {
+			return nil, nil, name
+		}
+		inputs[i], budgets[i] = v.value, v.budget
+	}
+	return inputs, budgets, ""
+}
+
+// derive evaluates a node that was not exposed. One that came with a wrong shape is not replaced by a right one.
+func (d *deriver) derive(n shapes.Node, depth int) (derivation, bool) {
+	if v, ok := d.memo[n.Name]; ok {
+		return v, true
+	}
+	if depth == 0 || d.arrived[n.Name] {
+		return derivation{}, false
+	}
+	inputs, budgets, missing := d.inputs(n, depth-1)
+	if missing != "" {
+		return derivation{}, false
+	}
+	want, err := d.replay.Eval(n, inputs)
+	if err != nil {
+		return derivation{}, false
+	}
+	b, err := d.replay.BudgetDerived(n, inputs, budgets, want, d.as)
+	if err != nil {
+		return derivation{}, false
+	}
+	v := derivation{want, &b}
+	d.memo[n.Name] = v
+	return v, true
+}
+
+// result closes the judge and sums up. Whatever the engine still sends is dropped.
+func (j *judge) result() Case {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.unknown) > 0 {
+		slices.Sort(j.unknown)
+		names := strings.Join(j.unknown[:min(maxNotes, len(j.unknown))], ", ")
+		if over := len(j.unknown) - maxNotes; over > 0 {
+			names += fmt.Sprintf(" and %d more", over)
+		}
+		j.fault(Skip, "not judged, since the model has no node of these names: %s", names)
+	}
+	j.closed = true
+	for _, n := range j.nodes {
+		j.finish(n)
+	}
+	c := Case{Name: j.truth.Name, Why: j.truth.Why, Problems: j.faults, First: diverge(j.nodes, j.results)}
+	for _, stage := range Stages() {
+		s := Stage{Name: stage}
+		for _, n := range j.nodes {
+			if StageOf(n.Name) == stage {
+				s.Nodes = append(s.Nodes, *j.results[n.Name])
+			}
+		}
+		if len(s.Nodes) > 0 {
+			c.Stages = append(c.Stages, s)
+		}
+	}
+	return c
+}
+
+// finish gives a reason to what was not compared, and puts the checks in order.
+func (j *judge) finish(n shapes.Node) {
+	r := j.results[n.Name]
+	order := []View{Contract, Accumulated, Local, Logits}
+	slices.SortStableFunc(r.Checks, func(a, b Check) int { return slices.Index(order, a.View) - slices.Index(order, b.View) })
+	switch {
+	case len(r.Checks) > 0:
+	case j.arrived[n.Name]:
+		r.Reason = "the prompt ended before it could be judged"
+	case n.Reach == shapes.Dead:
+		r.Reason = "the engine does not expose it, and the logits do not need it"
+	default:
+		r.Reason = "the engine does not expose it"
+	}
+}

@@ -1,0 +1,190 @@
+package conformance
+
+import (
+	"github.com/llavaref/llavaref/conformance/compare"
+	"github.com/llavaref/llavaref/shapes"
+)
+
+// View is one way of looking at a node.
+type View string
+
+// The views.
+const (
+	Accumulated View = "accumulated" // against the truth of the whole model
+	Local       View = "local"       // against the node's true value on the engine's own inputs
+	Logits      View = "logits"      // the next-token distributions, against the truth
+	Contract    View = "contract"    // what an engine owes whatever its numbers: the node's shape, the logits that it probed
+)
+
+// Views lists the two views that can be chosen. The logits are judged whenever the accumulated view is, the contract always.
+func Views() []View { return []View{Local, Accumulated} }
+
+// Run is the result of a suite: an engine held against golden sets. It is made of plain values.
+type Run struct {
+	Engine Info
+	Class  compare.Class // that the engine was judged by
+	Views  []View        // that were asked for
+	Sets   []Set
+}
+
+// Set is the result of one golden set.
+type Set struct {
+	Name   string
+	Digest string // SHA-256 of the weights
+	Cases  []Case
+	Reason string // why no case could be run
+}
+
+// Case is the result of one prompt.
+type Case struct {
+	Name, Why string
+	Stages    []Stage
+	Problems  []Problem
+	First     *Divergence // nil if nothing diverges
+}
+
+// Problem is what went wrong with a whole prompt.
+type Problem struct {
+	Level Status // Fail or Error
+	Text  string
+}
+
+// Stage is the nodes of one stage of the model, in the order of execution.
+type Stage struct {
+	Name  string
+	Nodes []Node
+}
+
+// Node is the result of one node that the prompt has.
+type Node struct {
+	Name   string
+	Kind   shapes.Kind
+	Shape  []int
+	Reach  shapes.Reach
+	Reason string  // why nothing was compared
+	Checks []Check // in the order Contract, Accumulated, Local, Logits, as far as they were tried
+}
+
+// Check is one view of one node.
+type Check struct {
+	View    View
+	Result  Status
+	Reason  string          // why it was skipped, or what the failure is, in words
+	Ratio   float64         // of error to limit, of the criterion that went furthest
+	Limits  []compare.Check // all criteria
+	Fits    compare.Class   // where the check fails: the finest coarser class by whose limits it would pass, empty if there is none
+	Derived []string        // inputs that the engine does not expose and that the reference evaluated from those before them
+	Census  *compare.Census // where a local check fails
+	Tokens  map[compare.TokenVerdict]int
+}
+
+// Divergence is the first node that is not as it should be.
+type Divergence struct {
+	Node        string
+	View        View
+	Explanation string
+}
+
+// Status is the check's own.
+func (c Check) Status() Status { return c.Result }
+
+// Status is the problem's level.
+func (p Problem) Status() Status { return p.Level }
+
+// Status of a node is that of its worst check.
+func (n Node) Status() Status { return worst(n.Checks) }
+
+// Status of a stage is that of its worst node.
+func (s Stage) Status() Status { return worst(s.Nodes) }
+
+// Status of a case is that of its worst stage or problem, and Error if nothing was compared.
+func (c Case) Status() Status {
+	if c.Coverage().Checked == 0 {
+		return Error
+	}
+	return max(worst(c.Stages), worst(c.Problems))
+}
+
+// Status of a set is that of its worst case, and Error if it has none.
+func (s Set) Status() Status {
+	if s.Reason != "" || len(s.Cases) == 0 {
+		return Error
+	}
+	return worst(s.Cases)
+}
+
+// Status of a run is that of its worst set, and Error if it has none.
+func (r Run) Status() Status {
+	if len(r.Sets) == 0 {
+		return Error
+	}
+	return worst(r.Sets)
+}
+
+// Coverage says how many nodes there are and how many of them were compared.
+type Coverage struct {
+	Expected, Checked, Skipped int
+	Local, Accumulated         int // nodes that were compared in each view
+}
+
+func (c Coverage) plus(d Coverage) Coverage {
+	return Coverage{c.Expected + d.Expected, c.Checked + d.Checked, c.Skipped + d.Skipped, c.Local + d.Local, c.Accumulated + d.Accumulated}
+}
+
+// compared says whether a view of the node was judged.
+func (n Node) compared(v View) bool {
+	for _, c := range n.Checks {
+		if c.View == v && (c.Result == Pass || c.Result == Fail) {
+			return true
+		}
+	}
+	return false
+}
+
+// Check is the node's check of a view; false if it was not tried.
+func (n Node) Check(v View) (Check, bool) {
+	for _, c := range n.Checks {
+		if c.View == v {
+			return c, true
+		}
+	}
+	return Check{}, false
+}
+
+// Coverage of a stage counts its nodes.
+func (s Stage) Coverage() Coverage {
+	var c Coverage
+	for _, n := range s.Nodes {
+		c.Expected++
+		local, accumulated := n.compared(Local), n.compared(Accumulated) || n.compared(Logits)
+		if local {
+			c.Local++
+		}
+		if accumulated {
+			c.Accumulated++
+		}
+		if local || accumulated || n.Status() == Fail {
+			c.Checked++
+		} else {
+			c.Skipped++
+		}
+	}
+	return c
+}
+
+// Coverage of a case is the sum over its stages.
+func (c Case) Coverage() Coverage { return sum(c.Stages) }
+
+// Coverage of a set is the sum over its cases.
+func (s Set) Coverage() Coverage { return sum(s.Cases) }
+
+// Coverage of a run is the sum over its sets.
+func (r Run) Coverage() Coverage { return sum(r.Sets) }
+
+func sum[T interface{ Coverage() Coverage }](children []T) Coverage {
+	var c Coverage
+	for _, child := range children {
+		c = c.plus(child.Coverage())
+	}
+	return c
+}

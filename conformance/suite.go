@@ -1,0 +1,158 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+
+	"github.com/llavaref/llavaref/conformance/compare"
+	"github.com/llavaref/llavaref/golden"
+	"github.com/llavaref/llavaref/shapes"
+)
+
+// Suite is what an engine is held against, and how.
+type Suite struct {
+	Targets  []Target
+	Views    []View         // which views to take; nil is both
+	Class    compare.Class  // judge by this class instead of the one that the engine declares; empty is the declared one
+	Cases    string         // run only the cases whose name matches this pattern (path.Match); empty is all
+	FailFast bool           // stop after the first case that does not pass
+	Progress func(Progress) // told of every node as it is judged, from the engine's own goroutine; may be nil
+}
+
+// Target is a golden set with its weights.
+type Target struct {
+	Set     *golden.Set
+	Weights shapes.Weights
+}
+
+// Progress says how far a suite has come.
+type Progress struct {
+	Set, Case   string
+	Done, Total int // nodes of all prompts
+}
+
+// Run opens the engine on every target and judges it case by case. Whatever goes wrong is in the result: an engine that
+// cannot be opened, returns an error or panics is an Error, and the other cases go on. When ctx is cancelled, Run returns without
+// waiting for a Forward that is under way; what that still computes is dropped.
+func (s Suite) Run(ctx context.Context, open Opener) Run {
+	run := Run{Views: s.views(), Class: s.Class}
+	r := runner{Suite: s, ctx: ctx, run: &run}
+	for _, t := range s.Targets {
+		r.total += len(s.cases(t.Set)) * len(shapes.Nodes(t.Set.Config))
+	}
+	for _, t := range s.Targets {
+		if names := s.cases(t.Set); len(names) > 0 {
+			run.Sets = append(run.Sets, r.set(t, names, open))
+		}
+		if r.stop {
+			break
+		}
+	}
+	return run
+}
+
+func (s Suite) views() []View {
+	if len(s.Views) == 0 {
+		return Views()
+	}
+	return slices.Clone(s.Views)
+}
+
+// cases lists the chosen cases of a set.
+func (s Suite) cases(set *golden.Set) []string {
+	var names []string
+	for _, name := range set.Cases() {
+		if ok, err := path.Match(s.Cases, name); s.Cases == "" || ok && err == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// runner is one Run under way.
+type runner struct {
+	Suite
+	ctx   context.Context
+	run   *Run
+	done  int // nodes of the prompts before this one
+	total int
+	stop  bool
+}
+
+func (r *runner) set(t Target, names []string, open Opener) Set {
+	result := Set{Name: t.Set.Manifest.Model, Digest: t.Set.Manifest.Weights.SHA256}
+	engine, err := openEngine(open, t)
+	if err != nil {
+		result.Reason = fmt.Sprintf("the engine could not be opened: %v", err)
+		r.stop = r.FailFast
+		return result
+	}
+	info := engine.Info()
+	r.run.Engine = info
+	as := info.Arithmetic
+	if r.Class != "" {
+		as.Class = r.Class
+	}
+	if _, err := compare.ParseClass(string(as.Class)); err != nil {
+		result.Reason = fmt.Sprintf("the engine declares class %q, want f32, f16 or bf16", info.Class)
+		return result
+	}
+	r.run.Class = as.Class
+	for _, name := range names {
+		c := r.runCase(engine, t, name, as)
+		result.Cases = append(result.Cases, c)
+		r.done += len(shapes.Nodes(t.Set.Config))
+		if r.ctx.Err() != nil || r.FailFast && c.Status() > Pass {
+			r.stop = true
+			break
+		}
+	}
+	return result
+}
+
+// openEngine opens an engine; a panic of it is an error.
+func openEngine(open Opener, t Target) (e Engine, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it panicked: %v", p)
+		}
+	}()
+	return open(t.Set.Config, t.Weights)
+}
+
+// runCase runs and judges one prompt.
+func (r *runner) runCase(engine Engine, t Target, name string, as compare.Arithmetic) Case {
+	c, err := t.Set.Case(name)
+	if err != nil {
+		return Case{Name: name, Problems: []Problem{{Error, err.Error()}}}
+	}
+	j, err := newJudge(t, c, r.Suite, as)
+	if err != nil {
+		return Case{Name: name, Why: c.Why, Problems: []Problem{{Error, err.Error()}}}
+	}
+	if r.Progress != nil {
+		j.progress = func(nodes int) {
+			r.Progress(Progress{Set: t.Set.Manifest.Model, Case: name, Done: r.done + nodes, Total: r.total})
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		j.forward(engine, cloneInputs(c.Inputs))
+	}()
+	select {
+	case <-done:
+	case <-r.ctx.Done():
+		j.problem(Error, "interrupted: %v", context.Cause(r.ctx))
+	}
+	return j.result()
+}
+
+// cloneInputs is a prompt that an engine may scribble over.
+func cloneInputs(in shapes.Inputs) shapes.Inputs {
+	in.PixelValues = shapes.Tensor{Shape: slices.Clone(in.PixelValues.Shape), Data: slices.Clone(in.PixelValues.Data)}
+	in.ImageSizes, in.InputIDs, in.PositionIDs = slices.Clone(in.ImageSizes), slices.Clone(in.InputIDs), slices.Clone(in.PositionIDs)
+	return in
+}
