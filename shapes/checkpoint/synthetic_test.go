@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -338,5 +339,84 @@ func BenchmarkDigest(b *testing.B) {
 		if _, err := Digest(cfg, w, nil); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// The page that defines the weights for other languages has check values of its own.
+func TestSyntheticWeightsPage(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "synthetic-weights.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, digests := 0, 0
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(strings.Trim(line, "|\n"), "|")
+		for i := range cells {
+			cells[i] = strings.Trim(cells[i], " `")
+		}
+		_, notNumber := strconv.ParseUint(cells[min(2, len(cells)-1)], 10, 64)
+		switch {
+		case len(cells) == 8 && notNumber == nil: // the third cell is a seed
+			rows++
+			checkRow(t, cells)
+		case len(cells) == 2 && len(cells[1]) == 64:
+			digests++
+			want := readSums(t, filepath.Join("..", "..", "tools", "gen-golden", "checksums", cells[0]+".tsv"))
+			if last := want[len(want)-1]; last.name != "*" || last.sum != cells[1] {
+				t.Errorf("%s: digest %s, the checksums have %s", cells[0], cells[1], last.sum)
+			}
+		}
+	}
+	if rows != 14 || digests != 3 {
+		t.Errorf("%d rows and %d digests on the page, want 14 and 3", rows, digests)
+	}
+	key := fnv1a64("language_model.model.layers.0.self_attn.q_proj.weight")
+	for _, s := range []string{
+		fmt.Sprintf("fnv1a64(\"image_newline\") = %#x", fnv1a64("image_newline")),
+		fmt.Sprintf("(key %#x) is %#x; with seed 1 the key is %#x.", key, draw(key, 0), key^golden),
+	} {
+		if !strings.Contains(string(page), s) {
+			t.Errorf("the page does not say %q", s)
+		}
+	}
+}
+
+// checkRow holds the generator to one row of the page: name, shape, seed, K, s, t, first values and sum times 2^t.
+func checkRow(t *testing.T, cells []string) {
+	t.Helper()
+	number := func(s string) int {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			t.Errorf("%s: %v", cells[0], err)
+		}
+		return int(n)
+	}
+	var shape []int
+	for _, d := range strings.Split(cells[1], "×") {
+		shape = append(shape, number(d))
+	}
+	seed, err := strconv.ParseUint(cells[2], 10, 64)
+	if err != nil {
+		t.Error(err)
+	}
+	s := newStream(shapes.Param{Name: cells[0], Shape: shape}, seed)
+	if want := 2*number(cells[3]) + 1; s.span != uint64(want) {
+		t.Errorf("%s: 2K+1 = %d, want %d", cells[0], s.span, want)
+	}
+	if got, want := s.values[1]-s.values[0], float32(math.Ldexp(1, -number(cells[4]))); got != want {
+		t.Errorf("%s: steps of %v, want %v", cells[0], got, want)
+	}
+	values := make([]float32, s.count)
+	s.read(0, values)
+	var first []string
+	sum := 0.0
+	for i, x := range values {
+		k := math.Ldexp(float64(x), number(cells[5]))
+		if sum += k; i < 8 {
+			first = append(first, fmt.Sprint(k))
+		}
+	}
+	if got := strings.Join(first, " "); got != cells[6] || sum != float64(number(cells[7])) {
+		t.Errorf("%s: %s, sum %v; want %s, sum %s", cells[0], got, sum, cells[6], cells[7])
 	}
 }
