@@ -3,6 +3,7 @@ package ref
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/llavaref/llavaref/shapes"
 )
@@ -109,10 +110,10 @@ type LlamaDecoderLayer struct {
 	PostAttentionLayernorm RMSNorm
 }
 
-// Forward: x [T, C], cos and sin [T, Dh] -> [T, C].
-func (l LlamaDecoderLayer) Forward(x, cos, sin Tensor, name string, see see) Tensor {
+// Forward: x [T, C], cos and sin [T, Dh] -> [T, C]. past holds the positions before x, and x's afterwards.
+func (l LlamaDecoderLayer) Forward(x, cos, sin Tensor, past *KV, name string, see see) Tensor {
 	h := see(name+".input_layernorm", l.InputLayernorm.Forward(x))                 // [T, C]
-	h = l.SelfAttn.Forward(h, cos, sin, name+".self_attn", see)                    // [T, C]
+	h = l.SelfAttn.Forward(h, cos, sin, past, name+".self_attn", see)              // [T, C]
 	x = see(name+".residual_attn", Add(x, h))                                      // [T, C]
 	h = see(name+".post_attention_layernorm", l.PostAttentionLayernorm.Forward(x)) // [T, C]
 	h = l.MLP.Forward(h, name+".mlp", see)                                         // [T, C]
@@ -129,17 +130,38 @@ type LlamaAttention struct {
 	KVHeads      int    // K
 }
 
-// Forward: x [T, C], cos and sin [T, Dh] -> [T, C].
-func (a LlamaAttention) Forward(x, cos, sin Tensor, name string, see see) Tensor {
-	q := see(name+".q_proj", a.QProj.Forward(x))                                    // [T, H*Dh]
-	k := see(name+".k_proj", a.KProj.Forward(x))                                    // [T, K*Dh]
-	v := see(name+".v_proj", a.VProj.Forward(x))                                    // [T, K*Dh]
-	q = see(name+".rope_q", Rope(q, cos, sin, a.Heads))                             // [T, H, Dh]
-	k = see(name+".rope_k", Rope(k, cos, sin, a.KVHeads))                           // [T, K, Dh]
-	scores := see(name+".scores", AttentionScores(q, k, a.Heads, a.KVHeads, true))  // [H, T, T]
-	probs := see(name+".probs", Softmax(scores))                                    // [H, T, T]
-	context := see(name+".context", AttentionContext(probs, v, a.Heads, a.KVHeads)) // [T, H*Dh]
-	return see(name+".o_proj", a.OProj.Forward(context))                            // [T, C]
+// Forward: x [T, C], cos and sin [T, Dh] -> [T, C]; past [L-T] -> [L].
+func (a LlamaAttention) Forward(x, cos, sin Tensor, past *KV, name string, see see) Tensor {
+	q := see(name+".q_proj", a.QProj.Forward(x))          // [T, H*Dh]
+	k := see(name+".k_proj", a.KProj.Forward(x))          // [T, K*Dh]
+	v := see(name+".v_proj", a.VProj.Forward(x))          // [T, K*Dh]
+	q = see(name+".rope_q", Rope(q, cos, sin, a.Heads))   // [T, H, Dh]
+	k = see(name+".rope_k", Rope(k, cos, sin, a.KVHeads)) // [T, K, Dh]
+	past.Append(k, v)
+	scores := see(name+".scores", AttentionScores(q, past.K, a.Heads, a.KVHeads, true))  // [H, T, L]
+	probs := see(name+".probs", Softmax(scores))                                         // [H, T, L]
+	context := see(name+".context", AttentionContext(probs, past.V, a.Heads, a.KVHeads)) // [T, H*Dh]
+	return see(name+".o_proj", a.OProj.Forward(context))                                 // [T, C]
+}
+
+// KV is what one layer keeps of the positions behind it: keys after their rotation, values as they are (DynamicCache).
+type KV struct {
+	K Tensor // [L, K, Dh]
+	V Tensor // [L, K*Dh]
+}
+
+// Append adds the keys and values of T more positions.
+func (kv *KV) Append(k, v Tensor) {
+	kv.K = appendRows(kv.K, k)
+	kv.V = appendRows(kv.V, v)
+}
+
+func appendRows(x, more Tensor) Tensor {
+	y := Tensor{Shape: slices.Clone(more.Shape), Data: append(x.Data, more.Data...)}
+	if x.Shape != nil {
+		y.Shape[0] += x.Shape[0]
+	}
+	return y
 }
 
 // LlamaMLP is down(SiLU(gate(x)) * up(x)) (S23).

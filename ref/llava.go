@@ -29,6 +29,27 @@ func New(c shapes.Config, w shapes.Weights) *Llava {
 // shapes.Nodes that the prompt has, in that order. It is an error if the inputs do not fit the model or each other,
 // or if a weight cannot be read. A Llava runs one Forward at a time.
 func (m *Llava) Forward(in shapes.Inputs, probe shapes.Probe) (Tensor, error) {
+	return m.NewSession().Extend(in, 0, probe)
+}
+
+// Session is one sequence of tokens that grows: what the layers keep of the positions behind it.
+type Session struct {
+	model *Llava
+	past  []KV // a layer each
+}
+
+// NewSession begins a sequence.
+func (m *Llava) NewSession() *Session {
+	return &Session{m, make([]KV, m.config.Text.NumHiddenLayers)}
+}
+
+// Extend adds a prompt, or a part of one, to the sequence and returns the logits of its last logitsToKeep positions,
+// [logitsToKeep, V]; of all of them, [T, V], for 0. Positions that the sequence has already are seen by the new ones.
+// The images of a part stand in that part whole. As in transformers, an image token in a later part without pixel
+// values, such as one that the model itself has written, is embedded like any other.
+// After an error the sequence is of no use.
+func (s *Session) Extend(in shapes.Inputs, logitsToKeep int, probe shapes.Probe) (Tensor, error) {
+	m := s.model
 	if err := CheckInputs(m.config, in); err != nil {
 		return Tensor{}, err
 	}
@@ -50,12 +71,14 @@ func (m *Llava) Forward(in shapes.Inputs, probe shapes.Probe) (Tensor, error) {
 		return Tensor{}, err
 	}
 	see(shapes.TextModel+".embed_tokens", embeds)
-	x, err := MergeEmbeddings(embeds, features, in.InputIDs, m.config.ImageTokenID) // [T, C]
-	if err != nil {
-		return Tensor{}, err
+	x := embeds
+	if begun := s.past[0].K.Shape != nil; !begun || features.Shape != nil {
+		if x, err = MergeEmbeddings(embeds, features, in.InputIDs, m.config.ImageTokenID); err != nil { // [T, C]
+			return Tensor{}, err
+		}
 	}
 	see(shapes.NodeMerge, x)
-	return m.decode(x, in.PositionIDs, see)
+	return s.decode(x, in.PositionIDs, logitsToKeep, see)
 }
 
 // imageFeatures runs the tower and the projector: get_image_features and pack_image_features of transformers 4.51.
@@ -123,8 +146,8 @@ func (m *Llava) visionTower(pixels Tensor, see see) (Tensor, error) {
 }
 
 // decode is LlamaForCausalLM from its embeddings on (S23, S29): x [T, C], positions [T] -> [T, V].
-func (m *Llava) decode(x Tensor, positions []int, see see) (Tensor, error) {
-	t := m.config.Text
+func (s *Session) decode(x Tensor, positions []int, logitsToKeep int, see see) (Tensor, error) {
+	m, t := s.model, s.model.config.Text
 	cos := see(shapes.NodeCos, RotaryCos(positions, t.HeadDim, t.RopeTheta)) // [T, Dh]
 	sin := see(shapes.NodeSin, RotarySin(positions, t.HeadDim, t.RopeTheta)) // [T, Dh]
 	for i := range t.NumHiddenLayers {
@@ -132,7 +155,7 @@ func (m *Llava) decode(x Tensor, positions []int, see see) (Tensor, error) {
 		if err != nil {
 			return Tensor{}, err
 		}
-		x = layer.Forward(x, cos, sin, shapes.TextLayer(i), see) // [T, C]
+		x = layer.Forward(x, cos, sin, &s.past[i], shapes.TextLayer(i), see) // [T, C]
 	}
 	l := m.load()
 	norm := l.rmsNorm(shapes.TextModel + ".norm")
@@ -140,7 +163,10 @@ func (m *Llava) decode(x Tensor, positions []int, see see) (Tensor, error) {
 		return Tensor{}, l.err
 	}
 	x = see(shapes.TextModel+".norm", norm.Forward(x)) // [T, C]
-	logits, err := m.lmHead(x)                         // [T, V]
+	if first := x.Rows() - logitsToKeep; logitsToKeep > 0 && first > 0 {
+		x = Tensor{Shape: []int{logitsToKeep, x.Cols()}, Data: x.Data[first*x.Cols():]}
+	}
+	logits, err := m.lmHead(x) // [T, V]
 	if err != nil {
 		return Tensor{}, err
 	}

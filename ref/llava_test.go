@@ -209,6 +209,52 @@ func TestAPrefixIsComputedAsInTheWhole(t *testing.T) {
 	}
 }
 
+// In the reference a position's sums do not depend on what is computed beside it, so this holds to the last bit.
+func TestPartsOfASequenceAreTheWhole(t *testing.T) {
+	c := config(t, "tiny-1.6")
+	w := checkpoint.Synthetic(c, 0)
+	in := prompt(t, c, shapes.Size{H: 90, W: 61}) // 5 tokens, the image, 3 tokens
+	whole, err := ref.New(c, w).Forward(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := len(in.InputIDs)
+	for _, test := range []struct {
+		name string
+		cuts []int
+	}{
+		{"prefill and three single steps", []int{n - 3, n - 2, n - 1}},
+		{"text, then image and text", []int{5}},
+		{"in chunks", []int{2, 5, n - 2}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := ref.New(c, w).NewSession()
+			from := 0
+			for _, to := range append(test.cuts, n) {
+				part := shapes.Inputs{InputIDs: in.InputIDs[from:to], PositionIDs: in.PositionIDs[from:to]}
+				if from <= 5 && to > 5 {
+					part.PixelValues, part.ImageSizes = in.PixelValues, in.ImageSizes
+				}
+				got, err := s.Extend(part, 0, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !sameBits(got.Data, whole.Data[from*c.Text.VocabSize:to*c.Text.VocabSize]) {
+					t.Errorf("positions %d to %d have other logits than in the whole", from, to-1)
+				}
+				from = to
+			}
+		})
+	}
+	last, err := ref.New(c, w).NewSession().Extend(in, 2, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !sameBits(last.Data, whole.Data[(n-2)*c.Text.VocabSize:]) || last.Shape[0] != 2 {
+		t.Errorf("logits_to_keep 2: shape %v, or other values than the whole's last two rows", last.Shape)
+	}
+}
+
 // scaled multiplies the parameters that pick chooses.
 type scaled struct {
 	shapes.Weights

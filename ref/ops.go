@@ -93,7 +93,7 @@ func productT(y, a, b []float64, m, n, k int) {
 // j <= i + L - T only; the others get -Inf.
 // CLIPAttention and LlamaAttention (eager_attention_forward), transformers 4.51; the scale is applied to the float64 sum.
 func AttentionScores(q, k Tensor, heads, kvHeads int, causal bool) Tensor {
-	batch, queries, keys, width := attentionSizes(q, k, heads, kvHeads)
+	batch, queries, keys, width := attentionSizes(q, k, heads, kvHeads, causal)
 	y := shapes.NewTensor(batch*heads, queries, keys) // [N*H, S, S] or [H, T, L]
 	scale := 1 / math.Sqrt(float64(width))
 	parallel(batch*heads, func(bh int) {
@@ -166,8 +166,10 @@ func AttentionContext(probs, v Tensor, heads, kvHeads int) Tensor {
 }
 
 // attentionSizes reads batch, queries, keys and head width off q and k, which both hold their heads side by side.
-func attentionSizes(q, k Tensor, heads, kvHeads int) (batch, queries, keys, width int) {
-	if len(q.Shape) == 3 && q.Shape[1] == heads && k.Shape[1] == kvHeads && q.Shape[2] == k.Shape[2] { // text: [T, H, Dh], [L, K, Dh]
+func attentionSizes(q, k Tensor, heads, kvHeads int, causal bool) (batch, queries, keys, width int) {
+	if causal { // text: [T, H, Dh], [L, K, Dh]
+		mustFit(len(q.Shape) == 3 && len(k.Shape) == 3 && q.Shape[1] == heads && k.Shape[1] == kvHeads && q.Shape[2] == k.Shape[2] && q.Shape[0] <= k.Shape[0],
+			"AttentionScores: q %v, k %v, %d and %d heads", q.Shape, k.Shape, heads, kvHeads)
 		return 1, q.Shape[0], k.Shape[0], q.Shape[2]
 	}
 	mustFit(len(q.Shape) == 3 && heads == kvHeads && slices.Equal(q.Shape, k.Shape) && q.Shape[2]%heads == 0,
