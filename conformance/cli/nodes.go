@@ -93,14 +93,14 @@ func nodesJSON(model string, c shapes.Config) nodesDoc {
 
 // nodesText writes one line a node, runs of equal layers once.
 func nodesText(w io.Writer, model string, nodes []shapes.Node) {
-	groups := nodeGroups(nodes)
+	groups, dead := nodeGroups(nodes), false
 	fmt.Fprintf(w, "%s, %d nodes in the order of execution\n", model, len(nodes))
 	for _, g := range groups {
-		indent, width := "", 48
+		indent, width := "", 53
 		if g.path == "" {
 			fmt.Fprintln(w)
 		} else {
-			indent, width = "  ", 46
+			indent, width = "  ", 51
 			fmt.Fprintf(w, "\n%s.N, N = %s%s\n", g.path, layerRange(g.first, g.last), deadMark(g.nodes[0].Reach))
 		}
 		for _, n := range g.nodes {
@@ -108,8 +108,12 @@ func nodesText(w io.Writer, model string, nodes []shapes.Node) {
 			if g.path == "" {
 				mark = deadMark(n.Reach)
 			}
-			fmt.Fprintf(w, "%s%-*s  %-17s %-14s%s%s\n", indent, width, n.Name, n.Kind, n.Symbolic(), n.Known(), mark)
+			dead = dead || n.Reach == shapes.Dead
+			fmt.Fprintf(w, "%s%-*s  %-17s %-13s %s%s\n", indent, width, n.Name, n.Kind, n.Symbolic(), n.Known(), mark)
 		}
+	}
+	if dead {
+		fmt.Fprintln(w, "\ndead: the logits do not need it")
 	}
 }
 
@@ -122,7 +126,7 @@ func layerRange(first, last int) string {
 
 func deadMark(r shapes.Reach) string {
 	if r == shapes.Dead {
-		return "  (dead: the logits do not need it)"
+		return "  dead"
 	}
 	return ""
 }

@@ -107,7 +107,8 @@ var miniFS = sync.OnceValue(func() fstest.MapFS {
 	b.addCase("text", "A prompt without an image.", textPrompt())
 	b.files["manifest.json"] = &fstest.MapFile{Data: marshal(map[string]any{
 		"format": 1, "model": "mini", "weights": map[string]any{"kind": golden.Synthetic, "seed": 0, "sha256": digest},
-		"sample": 300, "classes": golden.Classes(), "generator": map[string]string{}, "witnesses": []any{},
+		"sample": 300, "classes": golden.Classes(), "generator": map[string]string{"generator": "enginetest", "python": "none", "numpy": "none", "pillow": "none"},
+		"witnesses": []golden.Witness{{Transformers: "none", Torch: "the reference"}, {Transformers: "none", Torch: "the reference again"}},
 		"cases": []string{"image", "text"}, "files": b.listed,
 	})}
 	return b.files

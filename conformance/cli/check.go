@@ -1,0 +1,214 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/llavaref/llavaref/conformance"
+	"github.com/llavaref/llavaref/conformance/compare"
+	"github.com/llavaref/llavaref/conformance/engines"
+	"github.com/llavaref/llavaref/conformance/report"
+	"github.com/llavaref/llavaref/golden"
+)
+
+// checkFlags are the flags of check.
+type checkFlags struct {
+	engine, pattern, class, golden, checkpoint, format, out string
+	models, modes                                           []string
+	verbose, failFast                                       bool
+}
+
+func checkCommand() *cobra.Command {
+	var f checkFlags
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Test an engine node by node",
+		Long: `Check runs an engine on the prompts of golden sets and looks at every node that it exposes twice:
+
+  accumulated   the node against the truth of the whole model. The limit is three noise floors: three times the
+                error of the unmodified model in the same number format
+  local         the node against its own true value on the engine's own inputs. The limit follows from the
+                operation: what rounding can do in that many steps, and what it does by chance
+
+If local fails, that node is wrong. If local holds everywhere but accumulated jumps, it is wiring, order or state.
+If both are smooth but above the floor, the precision class is lower than declared. The first node to diverge is
+named, with the entries that differ most.
+
+Without --golden the sets that come with the program are run: ` + strings.Join(defaultSets(), ", ") + `; --model chooses among
+all of them (llavaref golden list). Their weights are synthetic and made on the fly. A set that was made with a
+checkpoint needs it: --checkpoint DIR; its fingerprint is held against the set's.
+
+A node that the engine does not expose is skipped and never passes. In the output, drift and local are errors over
+their limits: above 1 fails. Output follows from the engine's values alone, byte for byte.
+
+Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test.`,
+		Example: `  llavaref check --model tiny-1.5
+  llavaref check --model tiny-1.6 --case 'text-*' --mode local
+  llavaref check --model tiny-1.5 --case text --format junit --out check.xml
+  llavaref check --model tiny-1.5 --case text --format svg --out drift.svg`,
+		Args: noArgs,
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&f.engine, "engine", "ref", "engine to test: "+strings.Join(engines.Names(), ", "))
+	fs.StringSliceVar(&f.models, "model", nil, "golden sets to run, separated by commas (default the tiny ones)")
+	fs.StringVar(&f.pattern, "case", "", "only the cases whose name matches this pattern ('text-*')")
+	fs.StringSliceVar(&f.modes, "mode", []string{"local", "accumulated"}, "views to take")
+	fs.StringVar(&f.class, "class", "", "judge as f32, f16 or bf16 (default what the engine declares)")
+	fs.StringVar(&f.golden, "golden", "", "a folder with a golden set, instead of those that come with the program")
+	fs.StringVar(&f.checkpoint, "checkpoint", "", "the checkpoint that the --golden set was made with")
+	fs.StringVar(&f.format, "format", "text", "text, json, junit, markdown or svg")
+	fs.StringVar(&f.out, "out", "", "write there instead of to the standard output; the file appears when it is complete")
+	fs.BoolVarP(&f.verbose, "verbose", "v", false, "one line a node")
+	fs.BoolVar(&f.failFast, "fail-fast", false, "stop after the first case that does not pass")
+	cmd.MarkFlagsMutuallyExclusive("model", "golden")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd) }
+	return cmd
+}
+
+// defaultSets are the embedded sets that are run unless others are asked for.
+func defaultSets() []string {
+	var names []string
+	for _, name := range golden.Names() {
+		if strings.HasPrefix(name, "tiny-") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (f *checkFlags) run(cmd *cobra.Command) error {
+	if err := oneOf("format", f.format, "text", "json", "junit", "markdown", "svg"); err != nil {
+		return err
+	}
+	suite, err := f.suite()
+	if err != nil {
+		return err
+	}
+	open, err := engines.Find(f.engine)
+	if err != nil {
+		return usage("--engine: %w", err)
+	}
+	sets, err := f.sets()
+	if err != nil {
+		return err
+	}
+	for _, set := range sets {
+		b := newStepsBar(cmd.ErrOrStderr(), "fingerprint of the weights of "+set.Manifest.Model)
+		target, release, err := conformance.OpenTarget(set, f.checkpoint, b.set)
+		b.close()
+		if err != nil {
+			return err
+		}
+		defer release()
+		suite.Targets = append(suite.Targets, target)
+	}
+	run := runWithBar(cmd.Context(), cmd.ErrOrStderr(), suite, open)
+	if err := writeOut(cmd, f.out, func(w io.Writer) error { return f.render(w, run) }); err != nil {
+		return err
+	}
+	if f.out != "" {
+		fmt.Fprintln(cmd.OutOrStdout(), report.Verdict(run))
+	}
+	switch run.Status() {
+	case conformance.Pass:
+		return nil
+	case conformance.Fail:
+		return exitError{code: exitNotConformant}
+	}
+	return exitError{code: exitUntested}
+}
+
+// suite is the suite that the flags ask for, without its targets.
+func (f *checkFlags) suite() (conformance.Suite, error) {
+	s := conformance.Suite{Cases: f.pattern, FailFast: f.failFast}
+	if _, err := path.Match(f.pattern, ""); err != nil {
+		return s, usage("--case %q: %w", f.pattern, err)
+	}
+	for _, mode := range f.modes {
+		v := conformance.View(mode)
+		if !slices.Contains(conformance.Views(), v) {
+			return s, usage("--mode %q, want local, accumulated or both", mode)
+		}
+		s.Views = append(s.Views, v)
+	}
+	if f.class != "" {
+		class, err := compare.ParseClass(f.class)
+		if err != nil {
+			return s, usage("--class %q, want f32, f16 or bf16", f.class)
+		}
+		s.Class = class
+	}
+	return s, nil
+}
+
+// sets opens the golden sets that the flags ask for, and wants at least one case of them to be chosen.
+func (f *checkFlags) sets() ([]*golden.Set, error) {
+	var sets []*golden.Set
+	if f.golden != "" {
+		s, err := golden.Open(f.golden)
+		if err != nil {
+			return nil, err
+		}
+		sets = append(sets, s)
+	} else {
+		if f.checkpoint != "" {
+			return nil, usage("--checkpoint goes with --golden: the sets that come with the program have weights of their own")
+		}
+		names := f.models
+		if len(names) == 0 {
+			names = defaultSets()
+		}
+		for _, name := range names {
+			if !slices.Contains(golden.Names(), name) {
+				return nil, usage("--model %q has no golden set in the program, want %s; or --golden DIR", name, strings.Join(golden.Names(), ", "))
+			}
+			s, err := golden.Embedded(name)
+			if err != nil {
+				return nil, err
+			}
+			sets = append(sets, s)
+		}
+	}
+	var all []string
+	for _, s := range sets {
+		for _, name := range s.Cases() {
+			if ok, _ := path.Match(f.pattern, name); ok || f.pattern == "" {
+				return sets, nil
+			}
+			all = append(all, name)
+		}
+	}
+	if len(all) == 0 {
+		return nil, errors.New("there is no golden set to run")
+	}
+	return nil, usage("--case %q matches none of %s", f.pattern, strings.Join(all, ", "))
+}
+
+// runWithBar runs the suite with a bar on a terminal.
+func runWithBar(ctx context.Context, stderr io.Writer, s conformance.Suite, open conformance.Opener) conformance.Run {
+	b := newStepsBar(stderr, "nodes")
+	defer b.close()
+	s.Progress = func(p conformance.Progress) { b.set(int64(p.Done), int64(p.Total)) }
+	return s.Run(ctx, open)
+}
+
+func (f *checkFlags) render(w io.Writer, run conformance.Run) error {
+	switch f.format {
+	case "json":
+		return report.JSON(w, run)
+	case "junit":
+		return report.JUnit(w, run)
+	case "markdown":
+		return report.Markdown(w, run)
+	case "svg":
+		return report.SVG(w, run)
+	}
+	return report.Text(w, run, f.verbose)
+}

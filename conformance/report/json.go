@@ -1,0 +1,214 @@
+package report
+
+import (
+	"encoding/json"
+	"io"
+	"math"
+	"strconv"
+
+	"github.com/llavaref/llavaref/conformance"
+	"github.com/llavaref/llavaref/conformance/compare"
+)
+
+// JSONFormat is the version of the schema that JSON writes; docs/result-format.md describes it.
+const JSONFormat = 1
+
+// JSON writes the whole result.
+func JSON(w io.Writer, r conformance.Run) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", " ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(runDoc(r))
+}
+
+// number is a float64; what JSON has no number for becomes a string.
+type number float64
+
+func (n number) MarshalJSON() ([]byte, error) {
+	f := float64(n)
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return strconv.AppendQuote(nil, strconv.FormatFloat(f, 'g', -1, 64)), nil
+	}
+	return json.Marshal(f)
+}
+
+type jsonRun struct {
+	Format   int          `json:"format"`
+	Status   string       `json:"status"`
+	Verdict  string       `json:"verdict"`
+	Engine   jsonEngine   `json:"engine"`
+	Class    string       `json:"class"`
+	Views    []string     `json:"views"`
+	Coverage jsonCoverage `json:"coverage"`
+	Sets     []jsonSet    `json:"sets"`
+}
+
+type jsonEngine struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Class   string `json:"class"`
+	Lanes   int    `json:"lanes"`
+}
+
+type jsonCoverage struct {
+	Expected    int `json:"expected"`
+	Checked     int `json:"checked"`
+	Skipped     int `json:"skipped"`
+	Local       int `json:"local"`
+	Accumulated int `json:"accumulated"`
+}
+
+type jsonSet struct {
+	Name   string     `json:"name"`
+	SHA256 string     `json:"sha256"`
+	Status string     `json:"status"`
+	Reason string     `json:"reason,omitempty"`
+	Cases  []jsonCase `json:"cases"`
+}
+
+type jsonCase struct {
+	Name     string        `json:"name"`
+	Why      string        `json:"why"`
+	Status   string        `json:"status"`
+	Coverage jsonCoverage  `json:"coverage"`
+	Problems []jsonProblem `json:"problems"`
+	First    *jsonFirst    `json:"first"`
+	Stages   []jsonStage   `json:"stages"`
+}
+
+type jsonProblem struct {
+	Level string `json:"level"`
+	Text  string `json:"text"`
+}
+
+type jsonFirst struct {
+	Node        string `json:"node"`
+	View        string `json:"view"`
+	Explanation string `json:"explanation"`
+}
+
+type jsonStage struct {
+	Name   string     `json:"name"`
+	Status string     `json:"status"`
+	Nodes  []jsonNode `json:"nodes"`
+}
+
+type jsonNode struct {
+	Name   string      `json:"name"`
+	Kind   string      `json:"kind"`
+	Shape  []int       `json:"shape"`
+	Reach  string      `json:"reach"`
+	Status string      `json:"status"`
+	Reason string      `json:"reason,omitempty"`
+	Checks []jsonCheck `json:"checks"`
+}
+
+type jsonCheck struct {
+	View    string         `json:"view"`
+	Status  string         `json:"status"`
+	Reason  string         `json:"reason,omitempty"`
+	Ratio   number         `json:"ratio"`
+	Limits  []jsonLimit    `json:"limits"`
+	Fits    string         `json:"fits,omitempty"`
+	Derived []string       `json:"derived,omitempty"`
+	Census  *jsonCensus    `json:"census,omitempty"`
+	Tokens  map[string]int `json:"tokens,omitempty"`
+}
+
+type jsonLimit struct {
+	Criterion string `json:"criterion"`
+	Value     number `json:"value"`
+	Limit     number `json:"limit"`
+	Ratio     number `json:"ratio"`
+	Where     []int  `json:"where,omitempty"`
+}
+
+type jsonCensus struct {
+	Entries  int        `json:"entries"`
+	Bad      int        `json:"bad"`
+	NaN      int        `json:"nan"`
+	Infinite int        `json:"infinite"`
+	Worst    []jsonSite `json:"worst"`
+	Axes     []jsonAxis `json:"axes"`
+}
+
+type jsonSite struct {
+	Index  []int  `json:"index"`
+	Want   number `json:"want"`
+	Got    number `json:"got"`
+	Excess number `json:"excess"`
+}
+
+type jsonAxis struct {
+	Letter string `json:"letter"`
+	Length int    `json:"length"`
+	Index  int    `json:"index"`
+	RMS    number `json:"rms"`
+	Share  number `json:"share"`
+}
+
+func runDoc(r conformance.Run) jsonRun {
+	d := jsonRun{Format: JSONFormat, Status: r.Status().String(), Verdict: Verdict(r), Class: string(r.Class), Coverage: jsonCoverage(r.Coverage()), Sets: []jsonSet{},
+		Engine: jsonEngine{r.Engine.Name, r.Engine.Version, string(r.Engine.Class), int(r.Engine.Lanes)}}
+	for _, v := range r.Views {
+		d.Views = append(d.Views, string(v))
+	}
+	for _, s := range r.Sets {
+		set := jsonSet{s.Name, s.Digest, s.Status().String(), s.Reason, []jsonCase{}}
+		for _, c := range s.Cases {
+			set.Cases = append(set.Cases, caseDoc(c))
+		}
+		d.Sets = append(d.Sets, set)
+	}
+	return d
+}
+
+func caseDoc(c conformance.Case) jsonCase {
+	d := jsonCase{Name: c.Name, Why: c.Why, Status: c.Status().String(), Coverage: jsonCoverage(c.Coverage()), Problems: []jsonProblem{}, Stages: []jsonStage{}}
+	for _, p := range c.Problems {
+		d.Problems = append(d.Problems, jsonProblem{p.Level.String(), p.Text})
+	}
+	if f := c.First; f != nil {
+		d.First = &jsonFirst{f.Node, string(f.View), f.Explanation}
+	}
+	for _, s := range c.Stages {
+		stage := jsonStage{Name: s.Name, Status: s.Status().String()}
+		for _, n := range s.Nodes {
+			node := jsonNode{n.Name, string(n.Kind), n.Shape, string(n.Reach), n.Status().String(), n.Reason, []jsonCheck{}}
+			for _, k := range n.Checks {
+				node.Checks = append(node.Checks, checkDoc(k))
+			}
+			stage.Nodes = append(stage.Nodes, node)
+		}
+		d.Stages = append(d.Stages, stage)
+	}
+	return d
+}
+
+func checkDoc(c conformance.Check) jsonCheck {
+	d := jsonCheck{View: string(c.View), Status: c.Result.String(), Reason: c.Reason, Ratio: number(c.Ratio), Limits: []jsonLimit{}, Fits: string(c.Fits), Derived: c.Derived}
+	for _, l := range c.Limits {
+		d.Limits = append(d.Limits, jsonLimit{string(l.Criterion), number(l.Value), number(l.Limit), number(l.Ratio), l.Where})
+	}
+	if len(c.Tokens) > 0 {
+		d.Tokens = map[string]int{}
+		for verdict, n := range c.Tokens {
+			d.Tokens[string(verdict)] = n
+		}
+	}
+	if c.Census != nil {
+		d.Census = censusDoc(*c.Census)
+	}
+	return d
+}
+
+func censusDoc(c compare.Census) *jsonCensus {
+	d := &jsonCensus{Entries: c.Entries, Bad: c.Bad, NaN: c.NaN, Infinite: c.Inf, Worst: []jsonSite{}, Axes: []jsonAxis{}}
+	for _, s := range c.Worst {
+		d.Worst = append(d.Worst, jsonSite{s.Index, number(s.Want), number(s.Got), number(s.Excess)})
+	}
+	for _, a := range c.Axes {
+		d.Axes = append(d.Axes, jsonAxis{a.Letter, a.Length, a.Index, number(a.RMS), number(a.Share)})
+	}
+	return d
+}

@@ -1,0 +1,82 @@
+package report
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/llavaref/llavaref/conformance"
+)
+
+// Text writes the result for a terminal: a line for each stage of each case, or with verbose for each node, what is wrong under the
+// case that it is wrong in, and the verdict in the last line.
+func Text(w io.Writer, r conformance.Run, verbose bool) error {
+	b := bufio.NewWriter(w)
+	fmt.Fprintf(b, "%s\n", engineLine(r))
+	fmt.Fprintf(b, "drift and local are errors over their limits: above 1 fails\n")
+	for _, s := range r.Sets {
+		textSet(b, r, s, verbose)
+	}
+	fmt.Fprintf(b, "\n%s\n", Verdict(r))
+	return b.Flush()
+}
+
+func textSet(w io.Writer, r conformance.Run, s conformance.Set, verbose bool) {
+	fmt.Fprintf(w, "\n%s, weights %s\n", s.Name, s.Digest[:min(12, len(s.Digest))])
+	if s.Reason != "" {
+		fmt.Fprintf(w, "  error: %s\n", s.Reason)
+	}
+	for _, c := range s.Cases {
+		fmt.Fprintf(w, "\n  %s: %s, %s\n", c.Name, c.Status(), coverage(c.Coverage(), r))
+		if verbose && c.Why != "" {
+			fmt.Fprintf(w, "  %s\n", c.Why)
+		}
+		for _, line := range skips(c) {
+			fmt.Fprintf(w, "    skipped, %s\n", line)
+		}
+		if verbose {
+			textNodes(w, c)
+		} else {
+			textStages(w, c)
+		}
+		for _, line := range findings(c) {
+			fmt.Fprintf(w, "    %s\n", line)
+		}
+	}
+}
+
+func textStages(w io.Writer, c conformance.Case) {
+	if len(c.Stages) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "          %-10s %9s  %8s %8s  %s\n", "stage", "checked", "drift", "local", "worst node")
+	for _, s := range c.Stages {
+		r := stageRow(s)
+		checked, note := fmt.Sprintf("%d/%d", r.checked, r.total), short(r.worst)
+		if s.Name == conformance.StageLogits {
+			note = tokens(s.Nodes[0])
+		}
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("    %-5s %-10s %9s  %8s %8s  %s", r.status, s.Name, checked, ratio(r.drift), ratio(r.local), note), " "))
+	}
+}
+
+func textNodes(w io.Writer, c conformance.Case) {
+	for _, s := range c.Stages {
+		fmt.Fprintf(w, "    %-5s %-44s %8s %8s\n", s.Status(), s.Name, "drift", "local")
+		for _, n := range s.Nodes {
+			r := nodeRow(n)
+			fmt.Fprintf(w, "    %-5s   %-42s %8s %8s\n", r.status, short(n.Name), ratio(r.drift), ratio(r.local))
+			if r.status > conformance.Pass {
+				for _, line := range nodeFindings(n, "") {
+					fmt.Fprintf(w, "          %s\n", line)
+				}
+			}
+			for _, k := range n.Checks {
+				if k.Result == conformance.Skip && k.Reason != "" {
+					fmt.Fprintf(w, "            %s: %s\n", k.View, k.Reason)
+				}
+			}
+		}
+	}
+}

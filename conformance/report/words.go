@@ -1,0 +1,333 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/llavaref/llavaref/conformance"
+	"github.com/llavaref/llavaref/conformance/compare"
+	"github.com/llavaref/llavaref/shapes"
+)
+
+// Verdict is the whole result in one sentence.
+func Verdict(r conformance.Run) string {
+	c := r.Coverage()
+	cases, bad := 0, 0
+	for _, s := range r.Sets {
+		for _, c := range s.Cases {
+			cases++
+			if c.Status() > conformance.Pass {
+				bad++
+			}
+		}
+	}
+	covered := fmt.Sprintf("%d of %d nodes checked", c.Checked, c.Expected)
+	if c.Checked < c.Expected {
+		covered += fmt.Sprintf(", %d skipped", c.Skipped)
+	}
+	switch r.Status() {
+	case conformance.Pass:
+		return fmt.Sprintf("conformant: %s holds as %s in %s of %s, %s.", r.Engine.Name, r.Class, count(cases, "case"), count(len(r.Sets), "set"), covered)
+	case conformance.Fail:
+		return fmt.Sprintf("not conformant: %s fails as %s in %d of %s, %s.%s", r.Engine.Name, r.Class, bad, count(cases, "case"), covered, first(r))
+	}
+	return "could not test: " + trouble(r)
+}
+
+// first names the first node that diverges in the first case in which one does.
+func first(r conformance.Run) string {
+	for _, s := range r.Sets {
+		for _, c := range s.Cases {
+			if c.First != nil {
+				return fmt.Sprintf(" First at %s, in %s/%s.", c.First.Node, s.Name, c.Name)
+			}
+		}
+	}
+	return ""
+}
+
+// trouble is the first reason why something could not be tested.
+func trouble(r conformance.Run) string {
+	for _, s := range r.Sets {
+		if s.Reason != "" {
+			return fmt.Sprintf("%s: %s.", s.Name, s.Reason)
+		}
+		for _, c := range s.Cases {
+			if c.Status() != conformance.Error {
+				continue
+			}
+			for _, p := range c.Problems {
+				if p.Level == conformance.Error {
+					return fmt.Sprintf("%s/%s: %s.", s.Name, c.Name, p.Text)
+				}
+			}
+			for _, stage := range c.Stages {
+				for _, n := range stage.Nodes {
+					for _, check := range n.Checks {
+						if check.Result == conformance.Error {
+							return fmt.Sprintf("%s/%s: %s: %s.", s.Name, c.Name, n.Name, check.Reason)
+						}
+					}
+				}
+			}
+			return fmt.Sprintf("%s/%s: nothing was compared.", s.Name, c.Name)
+		}
+	}
+	return "no case was run."
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// engineLine says who was judged and by what.
+func engineLine(r conformance.Run) string {
+	name := r.Engine.Name
+	if name == "" {
+		name = "the engine"
+	}
+	if r.Engine.Version != "" {
+		name += " " + r.Engine.Version
+	}
+	judged := fmt.Sprintf("judged as %s", r.Class)
+	if r.Class != r.Engine.Class {
+		judged += fmt.Sprintf(" (it declares %q)", r.Engine.Class)
+	}
+	lanes := "accumulation not declared"
+	if r.Engine.Lanes > 0 {
+		lanes = fmt.Sprintf("sums in %s", count(int(r.Engine.Lanes), "accumulator"))
+	}
+	return fmt.Sprintf("%s, %s, %s, %s", name, judged, lanes, views(r))
+}
+
+func views(r conformance.Run) string {
+	words := map[conformance.View]string{conformance.Local: "by its own inputs", conformance.Accumulated: "against the truth"}
+	var out []string
+	for _, v := range r.Views {
+		out = append(out, words[v])
+	}
+	return "each node " + strings.Join(out, " and ")
+}
+
+// coverage is how much of a case was compared: "389 of 389 nodes checked".
+func coverage(c conformance.Coverage, r conformance.Run) string {
+	s := fmt.Sprintf("%d of %d nodes checked", c.Checked, c.Expected)
+	if c.Skipped > 0 {
+		s += fmt.Sprintf(", %d skipped", c.Skipped)
+	}
+	both := slices.Contains(r.Views, conformance.Local) && slices.Contains(r.Views, conformance.Accumulated)
+	if both && c.Local < c.Checked {
+		s += fmt.Sprintf(", %d by their own inputs", c.Local)
+	}
+	if both && c.Accumulated < c.Checked {
+		s += fmt.Sprintf(", %d against the truth", c.Accumulated)
+	}
+	return s
+}
+
+// skips counts the nodes of a case that were not compared, by reason, in the order of their first node.
+func skips(c conformance.Case) []string {
+	type group struct {
+		reason, example string
+		n               int
+	}
+	var groups []*group
+	for _, s := range c.Stages {
+		for _, n := range s.Nodes {
+			if n.Reason == "" || n.Status() != conformance.Skip {
+				continue
+			}
+			i := slices.IndexFunc(groups, func(g *group) bool { return g.reason == n.Reason })
+			if i < 0 {
+				groups = append(groups, &group{n.Reason, n.Name, 0})
+				i = len(groups) - 1
+			}
+			groups[i].n++
+		}
+	}
+	var out []string
+	for _, g := range groups {
+		of := g.example
+		if g.n > 1 {
+			of += fmt.Sprintf(" and %d more", g.n-1)
+		}
+		out = append(out, fmt.Sprintf("%s: %s", g.reason, of))
+	}
+	return out
+}
+
+// row is what a table says of a stage or of a node.
+type row struct {
+	status         conformance.Status
+	drift, local   float64 // worst error over its limit; negative if nothing was judged
+	worst          string  // the node with the largest of the two
+	checked, total int
+}
+
+// stageRow sums up a stage.
+func stageRow(s conformance.Stage) row {
+	c := s.Coverage()
+	r := row{s.Status(), -1, -1, "", c.Checked, c.Expected}
+	top := -1.0
+	for _, n := range s.Nodes {
+		one := nodeRow(n)
+		r.drift, r.local = max(r.drift, one.drift), max(r.local, one.local)
+		if m := max(one.drift, one.local); m > top && m > 0 {
+			top, r.worst = m, n.Name
+		}
+	}
+	return r
+}
+
+// nodeRow sums up a node. A wrong shape counts as both views gone wrong. The divergence of the logits goes with the square of an error and
+// has a line of its own.
+func nodeRow(n conformance.Node) row {
+	r := row{status: n.Status(), drift: -1, local: -1, worst: n.Name}
+	for _, c := range n.Checks {
+		if c.Result == conformance.Skip || c.Result == conformance.Error {
+			continue
+		}
+		if c.View == conformance.Accumulated || c.View == conformance.Contract {
+			r.drift = max(r.drift, c.Ratio)
+		}
+		if c.View == conformance.Local || c.View == conformance.Contract {
+			r.local = max(r.local, c.Ratio)
+		}
+	}
+	return r
+}
+
+// ratio is an error over its limit in few characters: "0.21", "4.9e+03", "off" where it has no measure, "-" where nothing was judged.
+func ratio(x float64) string {
+	switch {
+	case x < 0:
+		return "-"
+	case x == 0:
+		return "0"
+	case x >= compare.Worse:
+		return "off"
+	case x < 0.005:
+		return "0.00"
+	case x < 100:
+		return fmt.Sprintf("%.2f", x)
+	case x < 10000:
+		return fmt.Sprintf("%.0f", x)
+	}
+	return fmt.Sprintf("%.1e", x)
+}
+
+// short cuts what the stage says already off a node's name.
+func short(name string) string {
+	for _, prefix := range []string{shapes.VisionTower, shapes.Projector, shapes.TextModel} {
+		if rest, ok := strings.CutPrefix(name, prefix+"."); ok {
+			return rest
+		}
+	}
+	return strings.TrimPrefix(name, "language_model.")
+}
+
+// findings says in lines what is wrong in a case: the first node that diverges, why, and what the difference looks like.
+func findings(c conformance.Case) []string {
+	var out []string
+	for _, p := range c.Problems {
+		word := map[conformance.Status]string{conformance.Skip: "note", conformance.Fail: "fails", conformance.Error: "error"}[p.Level]
+		out = append(out, word+": "+p.Text)
+	}
+	if c.First == nil {
+		return out
+	}
+	out = append(out, "first diverging node: "+c.First.Node, "  "+c.First.Explanation)
+	for _, s := range c.Stages {
+		for _, n := range s.Nodes {
+			if n.Name == c.First.Node {
+				out = append(out, nodeFindings(n, c.First.View)...)
+			}
+		}
+	}
+	return out
+}
+
+// nodeFindings says what failed at a node, what the difference looks like, and which class would take it.
+func nodeFindings(n conformance.Node, only conformance.View) []string {
+	var out []string
+	for _, c := range n.Checks {
+		if c.Result == conformance.Error {
+			out = append(out, fmt.Sprintf("  %s: %s", c.View, c.Reason))
+		}
+		if c.Result != conformance.Fail {
+			continue
+		}
+		line := fmt.Sprintf("  %s, %s times its limit: %s", c.View, ratio(c.Ratio), c.Reason)
+		if c.Ratio >= compare.Worse {
+			line = fmt.Sprintf("  %s: %s", c.View, c.Reason)
+		}
+		if c.View == conformance.Contract && only == conformance.Contract {
+			continue // the explanation has said it
+		}
+		out = append(out, line)
+		if c.Census != nil {
+			out = append(out, census(*c.Census)...)
+		}
+		if c.Fits != "" && c.View == only {
+			out = append(out, fmt.Sprintf("  this check would pass in class %s", c.Fits))
+		}
+	}
+	return out
+}
+
+// census describes the difference of a tensor.
+func census(c compare.Census) []string {
+	line := fmt.Sprintf("  %d of %d entries are off by more than rounding can do", c.Bad, c.Entries)
+	if c.Bad == 0 {
+		line = "  no entry is off by more than rounding can do, all of them together are"
+	}
+	if c.NaN+c.Inf > 0 {
+		line += fmt.Sprintf("; %d are NaN, %d infinite", c.NaN, c.Inf)
+	}
+	out := []string{line}
+	if a := c.Narrowest; a != nil && a.Length > 1 {
+		out = append(out, fmt.Sprintf("  %.0f %% of the difference is at %s = %d, of 0 to %d", 100*a.Share, a.Letter, a.Index, a.Length-1))
+	}
+	for i, s := range c.Worst {
+		word := "  worst "
+		if i > 0 {
+			word = "        "
+		}
+		out = append(out, fmt.Sprintf("%s%s: %v, want %v", word, index(s.Index), s.Got, s.Want))
+	}
+	return out
+}
+
+// index is the place of an entry: "[1, 3, 17]".
+func index(at []int) string {
+	return "[" + strings.Trim(strings.Join(strings.Fields(fmt.Sprint(at)), ", "), "[]") + "]"
+}
+
+// tokens says what became of the most probable tokens: "50 of 54 tokens MATCH, 4 NEAR-TIE, KL 0.31 of its limit".
+func tokens(n conformance.Node) string {
+	c, ok := n.Check(conformance.Logits)
+	if !ok || len(c.Tokens) == 0 {
+		return ""
+	}
+	total := 0
+	for _, k := range c.Tokens {
+		total += k
+	}
+	s := fmt.Sprintf("%d of %s %s", c.Tokens[compare.Match], count(total, "token"), compare.Match)
+	for _, v := range []compare.TokenVerdict{compare.NearTie, compare.Drifts, compare.Wrong} {
+		if c.Tokens[v] > 0 {
+			s += fmt.Sprintf(", %d %s", c.Tokens[v], v)
+		}
+	}
+	worst := 0.0
+	for _, l := range c.Limits {
+		if l.Criterion == compare.KLMean || l.Criterion == compare.KLWorst {
+			worst = max(worst, l.Ratio)
+		}
+	}
+	return s + fmt.Sprintf(", KL %s of its limit", ratio(worst))
+}
