@@ -2,6 +2,8 @@ package golden
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"math"
@@ -524,7 +526,7 @@ func TestMemoryIsBounded(t *testing.T) {
 				_, err := OpenFS(hugeFS{fstest.MapFS{}, c.claimed, &read}, "toy")
 				wantError(t, err, manifestFile, "want at most 16777216")
 			})
-			if read > 3*c.read || got > 4*maxManifest {
+			if read > c.read || got > 8*maxManifest {
 				t.Errorf("%d bytes read, %d allocated", read, got)
 			}
 		})
@@ -675,15 +677,16 @@ func TestNamesOfEmbeddedSets(t *testing.T) {
 // FuzzCase reads a set whose case.json is anything at all, with the right digest.
 func FuzzCase(f *testing.F) {
 	s := newToy(f)
+	set, err := OpenFS(s.fsys, "toy")
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Add(s.fsys["text/case.json"].Data)
 	f.Add(s.fsys["image/case.json"].Data)
 	f.Fuzz(func(t *testing.T, data []byte) {
+		sum := sha256.Sum256(data)
 		s.put("text/case.json", data)
-		s.sign()
-		set, err := OpenFS(s.fsys, "toy")
-		if err != nil {
-			t.Skip() // an empty file
-		}
+		set.Manifest.Files["text/case.json"] = File{hex.EncodeToString(sum[:]), int64(len(data))}
 		if c, err := set.Case("text"); err == nil && (c.Name != "text" || len(c.Nodes) == 0) {
 			t.Errorf("%+v", c)
 		}

@@ -32,9 +32,26 @@ type toy struct {
 	files Manifest
 }
 
-// newToy makes a set of two cases, one of them with an image.
+// firstToy is the one that newToy copies.
+var firstToy *toy
+
+// newToy gives a set of two cases, one of them with an image.
 func newToy(t testing.TB) *toy {
 	t.Helper()
+	if firstToy == nil {
+		firstToy = makeToy(t)
+	}
+	s := &toy{t: t, fsys: fstest.MapFS{}}
+	for file, f := range firstToy.fsys {
+		s.put(file, bytes.Clone(f.Data))
+	}
+	if err := json.Unmarshal(s.fsys[manifestFile].Data, &s.files); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func makeToy(t testing.TB) *toy {
 	cfg, err := shapes.ParseConfig([]byte(toyConfig))
 	if err != nil {
 		t.Fatal(err)

@@ -363,7 +363,7 @@ func TestMemoryIsBoundedByTheFile(t *testing.T) {
 			if !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Errorf("error %v, want an unexpected EOF", err)
 			}
-		}); got > 2<<20 {
+		}); got > 4<<20 {
 			t.Errorf("%d bytes allocated for a file of %d", got, len(b))
 		}
 	})
