@@ -226,8 +226,11 @@ func parseImageProcessor(model shapes.Config, data []byte) (Config, error) {
 	if c.RescaleFactor <= 0 {
 		r.fail("rescale_factor %v, want a positive number", c.RescaleFactor)
 	}
-	for i, s := range c.Std {
-		if s <= 0 {
+	for i := range 3 {
+		if c.PadToSquare && (c.Mean[i] < 0 || c.Mean[i] > 1) {
+			r.fail("image_mean[%d] %v, want 0 to 1 where it is the colour of the padding (do_pad)", i, c.Mean[i])
+		}
+		if s := c.Std[i]; s <= 0 {
 			r.fail("image_std[%d] %v, want a positive number", i, s)
 		}
 	}

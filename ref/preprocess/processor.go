@@ -91,18 +91,21 @@ func (p Processor) FeatureCount(original shapes.Size) int {
 	return l.Features
 }
 
-// Expanded is how many image tokens transformers' processor, 4.48 to 5.23, writes for an image with this many rows of
-// features. It adds num_additional_image_tokens for the class token and takes off a literal 1 if the strategy is "default",
-// so the number is right only if the folder says 1.
-func (e Expansion) Expanded(features int, strategy string) int {
-	n := features + e.AdditionalTokens
-	if e.SelectStrategy == shapes.SelectDefault {
-		n--
+// Expanded is how many image tokens transformers' processor, 4.48 to 5.23, writes for an image of that plan; false if the
+// folder does not let it count. It adds num_additional_image_tokens, meant for the class token, and takes off a literal 1
+// if the strategy is "default", so the number is that of the features only if the folder says 1.
+func (p Processor) Expanded(l Plan) (tokens int, counts bool) {
+	if p.Expansion == nil {
+		return 0, false
 	}
-	if strategy == shapes.SelectFull {
-		n-- // features counts the class token already
+	tokens = l.Features + p.Expansion.AdditionalTokens
+	if p.SelectStrategy == shapes.SelectFull {
+		tokens-- // the features have the class token already
 	}
-	return n
+	if p.Expansion.SelectStrategy == shapes.SelectDefault {
+		tokens--
+	}
+	return tokens, true
 }
 
 // Steps is an image at each stage of its preprocessing.
