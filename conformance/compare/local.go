@@ -25,6 +25,10 @@ type Budget struct {
 	Tilt  float64 // relative error that all entries may share, such as that of a rounded constant
 	Copy  bool    // the node only moves values: no arithmetic at all
 	Fused bool    // the value is never stored: an input that the engine does not show
+
+	// Skewed says that errors of storage need not average out: a smooth function maps neighbouring numbers of the class to
+	// numbers on one side of their neighbours, as x sigmoid(x) = x/2 + x^2/4 does where x is small.
+	Skewed bool
 }
 
 // Pool says which entries share one error of float32 arithmetic. Shared errors do not average out.
@@ -59,8 +63,8 @@ type LocalResult struct {
 	Verdict
 	Entries int // compared; masked ones are not
 	Rows    int
-	// Independent is how many rows there are for statistics: identical rows (a padded tile, a repeated token) count as one.
-	Independent float64
+	// Distinct is how many rows there are for statistics: identical rows (a padded tile, a repeated token) count as one.
+	Distinct float64
 	// Finer counts values that the declared class cannot hold. It fails nothing: the engine is better than it says.
 	Finer int
 }
@@ -74,8 +78,8 @@ func Local(b Budget, node shapes.Node, got shapes.Tensor) LocalResult {
 	for i := range got.Data {
 		j.entry(i)
 	}
-	r := LocalResult{Entries: j.total.n, Rows: b.Want.Rows(), Independent: j.independentRows(), Finer: j.finer}
-	r.Verdict = verdict(j.checks(r.Independent))
+	r := LocalResult{Entries: j.total.n, Rows: b.Want.Rows(), Distinct: j.distinctRows(), Finer: j.finer}
+	r.Verdict = verdict(j.checks(r.Distinct))
 	return r
 }
 
@@ -95,18 +99,20 @@ type stats struct {
 	n        int
 	squares  float64 // of e = error over its allowed chance size
 	acc      float64 // of that, the part allowed to float32 arithmetic
+	most     float64 // of that, what storage can do at the worst
 	sum      float64 // of e
 	directed float64 // of e times the sign of the truth
 	tilt     float64 // of what Tilt allows of e
 }
 
-func (s *stats) add(e, acc, sign, tilt float64) {
-	s.n++
-	s.squares += e * e
-	s.acc += acc
-	s.sum += e
-	s.directed += e * sign
-	s.tilt += tilt
+func (s *stats) add(o stats) {
+	s.n += o.n
+	s.squares += o.squares
+	s.acc += o.acc
+	s.most += o.most
+	s.sum += o.sum
+	s.directed += o.directed
+	s.tilt += o.tilt
 }
 
 // judge walks over the entries of a tensor.
@@ -160,17 +166,19 @@ func at(s []float32, i int) float64 {
 	return float64(s[i])
 }
 
-// limits of entry i: the most that rounding can do, the chance size it is allowed, and the part of float32 arithmetic in the square of that.
-func (j *judge) limits(i int) (worst, chance, acc float64) {
+// limits of entry i: the most that rounding can do, and the part of storage in it; the chance size that is allowed,
+// and the part of float32 arithmetic in the square of that.
+func (j *judge) limits(i int) (worst, stored, chance, acc float64) {
 	want := math.Abs(float64(j.Want.Data[i]))
 	worst = at(j.Acc, i) + at(j.Sto, i)
 	out, own := j.Class.HalfStep(want+worst), F32.HalfStep(want) // the engine's last rounding, and that of the truth itself
+	stored = at(j.Sto, i) + out + own + flush
 	worst += out + own + flush
 	a := accFactor * at(j.AccRMS, i)
 	s := at(j.StoRMS, i)
 	sto := stoFactor * stoFactor * (s*s + (out*out+own*own)/3)
 	chance = math.Sqrt(a*a+sto) + flush
-	return worst, chance, a * a / (chance * chance)
+	return worst, stored, chance, a * a / (chance * chance)
 }
 
 // excess is the error of entry i over the most that rounding can do; 0 for an entry that is not judged.
@@ -192,7 +200,7 @@ func (j *judge) excess(i int) float64 {
 		}
 		return max(2, math.Abs(got-want)/j.Class.HalfStep(want))
 	}
-	worst, _, _ := j.limits(i)
+	worst, _, _, _ := j.limits(i)
 	return math.Abs(got-want) / worst
 }
 
@@ -240,7 +248,7 @@ func (j *judge) entry(i int) {
 		j.total.n++
 		return
 	}
-	worst, chance, acc := j.limits(i)
+	worst, stored, chance, acc := j.limits(i)
 	d := got - want
 	e := d / chance
 	sign := 1.0
@@ -249,19 +257,19 @@ func (j *judge) entry(i int) {
 	}
 	j.bound.offer(math.Abs(d), worst, i)
 	j.largest.offer(math.Abs(e), 1, i)
-	tilt := j.Tilt * math.Abs(want) / chance
-	j.total.add(e, acc, sign, tilt)
-	j.rows[i/j.Want.Cols()].add(e, acc, sign, tilt)
+	o := stats{n: 1, squares: e * e, acc: acc, most: stored * stored / (chance * chance), sum: e, directed: e * sign, tilt: j.Tilt * math.Abs(want) / chance}
+	j.total.add(o)
+	j.rows[i/j.Want.Cols()].add(o)
 	rest := i
 	for a := len(j.slices) - 1; a >= 0; a-- {
 		n := len(j.slices[a])
-		j.slices[a][rest%n].add(e, acc, sign, tilt)
+		j.slices[a][rest%n].add(o)
 		rest /= n
 	}
 }
 
-// independentRows is the number of independent rows: R^2 / sum n^2 with n the multiplicities of equal rows of the truth.
-func (j *judge) independentRows() float64 {
+// distinctRows is the number of distinct rows: R^2 / sum n^2 with n the multiplicities of equal rows of the truth.
+func (j *judge) distinctRows() float64 {
 	count := map[uint64]float64{}
 	rows := j.Want.Rows()
 	for r := range rows {
@@ -286,14 +294,50 @@ func tail(m, g float64) float64 {
 }
 
 // limit is the allowed root mean square of a group of errors in units of their chance size: own of them are independent in storage,
-// shared of them in float32 arithmetic; groups is how many groups are looked at.
+// shared of them in float32 arithmetic; groups is how many groups are looked at. Errors of storage are bounded, however alike they are.
 func (s stats) limit(own, shared, groups float64) float64 {
-	acc := s.acc / float64(s.n)
-	return math.Sqrt((1-acc)*tail(own, groups) + acc*tail(shared, groups))
+	n := float64(s.n)
+	acc := s.acc / n
+	return math.Sqrt(min((1-acc)*tail(own, groups), s.most/n) + acc*tail(shared, groups))
+}
+
+// independent is how many of the entries first, first + step, ... (count of them) have errors of their own. Entries that round to the same number of
+// the class have one error between them if they are close to each other, as in a channel whose mean is much larger than its spread, or equal,
+// as in a padded tile. It is 1/(1/count + p), p being the share of pairs that coincide, taken from a sample.
+func (j *judge) independent(first, step, count int) float64 {
+	const sample = 64
+	n := min(sample, count)
+	cells := make([]float32, n)
+	for k := range cells {
+		cells[k] = j.Class.Round(j.Want.Data[first+k*count/n*step])
+	}
+	slices.Sort(cells)
+	pairs, run := 0, 0
+	for k := 1; k < n; k++ {
+		if run++; cells[k] != cells[k-1] {
+			run = 0
+		}
+		pairs += run
+	}
+	if pairs == 0 {
+		return float64(count)
+	}
+	return 1 / (1/float64(count) + float64(pairs)/float64(n*(n-1)/2))
+}
+
+// pooled is how many errors of float32 arithmetic are independent among own entries that lie in so many rows.
+func (j *judge) pooled(own, rows float64) float64 {
+	switch j.Pool {
+	case PerRow:
+		return max(rows, 1)
+	case Whole:
+		return 1
+	}
+	return own
 }
 
 // checks evaluates the criteria.
-func (j *judge) checks(independent float64) []Check {
+func (j *judge) checks(rows float64) []Check {
 	var checks []Check
 	where := func(i int) []int { return index(j.Want.Shape, i) }
 	if j.bad.seen {
@@ -312,74 +356,90 @@ func (j *judge) checks(independent float64) []Check {
 	if j.Copy || j.total.n == 0 {
 		return checks
 	}
-
-	n, rows, cols := float64(j.total.n), float64(len(j.rows)), float64(j.Want.Cols())
-	distinct := independent / rows // the share of entries that counts
+	own := j.independent(0, 1, len(j.Want.Data))
 	checks = append(checks,
 		check(Bound, j.bound.value, j.bound.limit, where(j.bound.at)),
-		check(Largest, j.largest.value, math.Sqrt(tail(1, n)), where(j.largest.at)))
-
-	// How many errors of float32 arithmetic are independent among own entries that lie in so many rows.
-	pooled := func(own, rows float64) float64 {
-		switch j.Pool {
-		case PerRow:
-			return max(rows, 1)
-		case Whole:
-			return 1
-		}
-		return own
+		check(Largest, j.largest.value, math.Sqrt(tail(1, float64(j.total.n))), where(j.largest.at)),
+		check(RMS, j.total.rms(), j.total.limit(own, j.pooled(own, rows), 1), nil),
+		j.worstRow())
+	if c, has := j.worstSlice(rows); has {
+		checks = append(checks, c)
 	}
-	own := max(n*distinct, 1)
-	shared := pooled(own, independent)
-	rms := func(s stats) float64 { return math.Sqrt(s.squares / float64(s.n)) }
-	checks = append(checks, check(RMS, rms(j.total), j.total.limit(own, shared, 1), nil))
+	if j.Skewed && j.Class != F32 {
+		return checks
+	}
+	return append(checks,
+		j.mean(Bias, rows, func(s stats) float64 { return s.sum }),
+		j.mean(Shrink, rows, func(s stats) float64 { return s.directed }))
+}
 
-	var worst Check
+func (s stats) rms() float64 { return math.Sqrt(s.squares / float64(s.n)) }
+
+// worstRow is the check of the row that is nearest to its limit or furthest beyond it.
+func (j *judge) worstRow() Check {
+	worst, cols := Check{Ratio: -1}, j.Want.Cols()
 	for r, s := range j.rows {
 		if s.n == 0 {
 			continue
 		}
-		if c := check(RowRMS, rms(s), s.limit(float64(s.n), pooled(float64(s.n), 1), rows), nil); worst.Criterion == "" || c.Ratio > worst.Ratio {
+		own := min(j.independent(r*cols, 1, cols), float64(s.n))
+		if c := check(RowRMS, s.rms(), s.limit(own, j.pooled(own, 1), float64(len(j.rows))), nil); c.Ratio > worst.Ratio {
 			worst = c
-			worst.Where = index(j.Want.Shape, r*j.Want.Cols())
+			worst.Where = index(j.Want.Shape, r*cols)
 			worst.Where[len(worst.Where)-1] = -1
 		}
 	}
-	checks = append(checks, worst)
+	return worst
+}
 
-	worst, last := Check{}, len(j.slices)-1
+// worstSlice is the same over the indices of every axis.
+func (j *judge) worstSlice(rows float64) (Check, bool) {
+	worst, size := Check{Ratio: -1}, len(j.Want.Data)
+	distinct := rows / float64(len(j.rows))
+	stride := size
 	for a, groups := range j.slices {
+		stride /= len(groups) // distance of neighbours along the axis
 		for k, s := range groups {
 			if s.n == 0 || len(groups) == 1 {
 				continue
 			}
-			m := float64(s.n)
-			var c Check
-			switch {
-			case a == last: // every entry in a row of its own
-				m = max(m*distinct, 1)
-				c = check(SliceRMS, rms(s), s.limit(m, pooled(m, m), float64(len(groups))), nil)
-			case distinct == 1:
-				c = check(SliceRMS, rms(s), s.limit(m, pooled(m, m/cols), float64(len(groups))), nil)
-			default: // all of its rows may be the same one
-				c = check(SliceRMS, rms(s), s.limit(min(m, cols), pooled(min(m, cols), 1), float64(len(groups))), nil)
+			var own, rows float64
+			if stride == 1 { // a column: every entry in a row of its own
+				own = j.independent(k, len(groups), size/len(groups))
+				rows = float64(s.n) * distinct
+			} else {
+				own = j.independent(k*stride, 1, stride) // the first block of the slice stands for all
+				rows = max(float64(s.n)/float64(j.Want.Cols())*distinct, 1)
+				own *= rows * float64(j.Want.Cols()) / float64(stride)
 			}
-			if worst.Criterion == "" || c.Ratio > worst.Ratio {
+			own = max(min(own, float64(s.n)), 1)
+			if c := check(SliceRMS, s.rms(), s.limit(own, j.pooled(own, rows), float64(len(groups))), nil); c.Ratio > worst.Ratio {
 				worst = c
 				worst.Where = slices.Repeat([]int{-1}, len(j.slices))
 				worst.Where[a] = k
 			}
 		}
 	}
-	if worst.Criterion != "" {
-		checks = append(checks, worst)
-	}
+	return worst, worst.Ratio >= 0
+}
 
-	acc := j.total.acc / n
-	mean := biasSigmas*math.Sqrt((1-acc)/own+acc/shared) + j.total.tilt/n
-	return append(checks,
-		check(Bias, math.Abs(j.total.sum)/n, mean, nil),
-		check(Shrink, math.Abs(j.total.directed)/n, mean, nil))
+// mean checks the mean of the errors, or of the errors in the direction of the truth. Its standard deviation is what independent errors
+// of the allowed size have, or what the data show: errors that rows, columns, heads or tiles have in common do not average out within them.
+func (j *judge) mean(c Criterion, rows float64, of func(stats) float64) Check {
+	n := float64(j.total.n)
+	mean, acc := of(j.total)/n, j.total.acc/n
+	allowed := (1-acc)/n + acc/j.pooled(n, rows)
+	single := (j.total.squares/n - mean*mean) / n // variance of the mean if all were independent
+	seen := single
+	for _, groups := range append([][]stats{j.rows}, j.slices...) {
+		v := 0.0
+		for _, s := range groups {
+			d := of(s) - float64(s.n)*mean
+			v += d * d
+		}
+		seen += max(0, v/(n*n)-single)
+	}
+	return check(c, math.Abs(mean), biasSigmas*math.Sqrt(max(allowed, seen))+j.total.tilt/n, nil)
 }
 
 // index is the multi-index of entry i of a tensor.

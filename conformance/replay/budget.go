@@ -57,6 +57,7 @@ type sums struct {
 	acc, acc2, sto, sto2 []float64
 	pool                 compare.Pool
 	tilt                 float64
+	skewed               bool
 }
 
 func newSums(n int, as compare.Arithmetic) *sums {
@@ -84,17 +85,23 @@ func (s *sums) store(i int, value, times float64) {
 	s.sto2[i] += h * h / 3
 }
 
-// storeAll counts the rounding to storage of one factor of each term of a product.
-func (s *sums) storeAll(i int, p product, scale float64) {
-	if s.Class != compare.F32 {
-		u := s.Class.Roundoff()
-		s.sto[i] += u * p.abs * math.Abs(scale)
-		s.sto2[i] += u * u * p.squares * scale * scale / 3
+// halfSteps is by how much each x times scale may change when it is stored, and whether any of them does.
+func (s *sums) halfSteps(x []float32, scale float64) (steps []float64, rounded bool) {
+	steps = make([]float64, len(x))
+	if s.Class == compare.F32 {
+		return steps, false
 	}
+	for i, v := range x {
+		y := float64(v) * scale
+		if float64(s.Class.Round(float32(y))) != y {
+			steps[i], rounded = s.Class.HalfStep(y), true
+		}
+	}
+	return steps, rounded
 }
 
 func (s *sums) budget(want shapes.Tensor) compare.Budget {
-	b := compare.Budget{Want: want, Class: s.Class, Acc: narrow(s.acc), AccRMS: roots(s.acc2), Pool: s.pool, Tilt: s.tilt}
+	b := compare.Budget{Want: want, Class: s.Class, Acc: narrow(s.acc), AccRMS: roots(s.acc2), Pool: s.pool, Tilt: s.tilt, Skewed: s.skewed}
 	if s.Class != compare.F32 {
 		b.Sto, b.StoRMS = narrow(s.sto), roots(s.sto2)
 	}
@@ -229,7 +236,11 @@ func (e *Evaluator) patchBudget(n shapes.Node, in []shapes.Tensor, want shapes.T
 			q := newProduct(values, w.Data[d*size:][:size])
 			i := ((tile*width+d)*side+gy)*side + gx
 			q.add(s, i, size, 1)
-			s.storeAll(i, q, 1)
+			if s.Class != compare.F32 {
+				u := s.Class.Roundoff()
+				s.sto[i] += u * q.abs
+				s.sto2[i] += u * u * q.squares / 3
+			}
 		}
 	})
 	return nil
@@ -250,14 +261,22 @@ func (e *Evaluator) scoresBudget(n shapes.Node, in []shapes.Tensor, want shapes.
 	parallel(batch*n.Heads*queries, func(r int) {
 		b, h, i := r/(n.Heads*queries), r/queries%n.Heads, r%queries
 		a := q.Data[((b*queries+i)*n.Heads+h)*width:][:width]
+		steps, rounded := s.halfSteps(a, scale)
 		for j := range visible(n, i, queries, keys) {
-			p := newProduct(a, k.Data[((b*keys+j)*n.KVHeads+h/(n.Heads/n.KVHeads))*width:][:width])
+			key := k.Data[((b*keys+j)*n.KVHeads+h/(n.Heads/n.KVHeads))*width:][:width]
+			p := newProduct(a, key)
 			at := r*keys + j
 			p.add(s, at, width, scale)
 			s.store(at, p.sum, scale)
 			if fraction != 0.5 { // scaling by a power of two is free of error
 				s.round(at, 2*p.abs*scale, 2*p.squares*scale*scale)
-				s.storeAll(at, p, scale)
+			}
+			if rounded {
+				for d, h := range steps {
+					h *= math.Abs(float64(key[d]))
+					s.sto[at] += h
+					s.sto2[at] += h * h / 3
+				}
 			}
 		}
 	})
@@ -441,7 +460,7 @@ func (e *Evaluator) ropeBudget(n shapes.Node, in []shapes.Tensor, want shapes.Te
 
 // quickGELUBudget: y = x g, g = 1/(1 + e^-t), t = 1.702 x. dy/dt = x g (1-g). transformers stores t, g and y.
 func (e *Evaluator) quickGELUBudget(n shapes.Node, in []shapes.Tensor, want shapes.Tensor, s *sums) error {
-	s.pool = compare.Whole
+	s.pool, s.skewed = compare.Whole, true
 	parallel(in[0].Rows(), func(r int) {
 		for j, v := range in[0].Row(r) {
 			i, x := r*want.Cols()+j, float64(v)
@@ -455,7 +474,7 @@ func (e *Evaluator) quickGELUBudget(n shapes.Node, in []shapes.Tensor, want shap
 
 // siluBudget is the same with t = x. transformers stores y only.
 func (e *Evaluator) siluBudget(n shapes.Node, in []shapes.Tensor, want shapes.Tensor, s *sums) error {
-	s.pool = compare.Whole
+	s.pool, s.skewed = compare.Whole, true
 	parallel(in[0].Rows(), func(r int) {
 		for j, v := range in[0].Row(r) {
 			sigmoidBudget(s, r*want.Cols()+j, float64(v), float64(v), 2)
@@ -479,7 +498,7 @@ func sigmoidBudget(s *sums, i int, x, t, roundings float64) (slope, g float64) {
 
 // geluBudget: y = x/2 (1 + erf(x/sqrt 2)). For negative x the sum cancels: an error of erf is one of y, however small y is.
 func (e *Evaluator) geluBudget(n shapes.Node, in []shapes.Tensor, want shapes.Tensor, s *sums) error {
-	s.pool = compare.Whole
+	s.pool, s.skewed = compare.Whole, true
 	parallel(in[0].Rows(), func(r int) {
 		for j, v := range in[0].Row(r) {
 			i, x := r*want.Cols()+j, float64(v)

@@ -42,6 +42,7 @@ func (e *Evaluator) carry(n shapes.Node, in []shapes.Tensor, i int, d compare.Bu
 	}
 	b.Pool = max(b.Pool, d.Pool)
 	b.Tilt += d.Tilt
+	b.Skewed = b.Skewed || d.Skewed
 	for k, s := range steps {
 		if k >= 2 && (d.Fused || d.Class == compare.F32) {
 			break
