@@ -109,7 +109,7 @@ var miniFS = sync.OnceValue(func() fstest.MapFS {
 		"format": 1, "model": "mini", "weights": map[string]any{"kind": golden.Synthetic, "seed": 0, "sha256": digest},
 		"sample": 300, "classes": golden.Classes(), "generator": map[string]string{"generator": "enginetest", "python": "none", "numpy": "none", "pillow": "none"},
 		"witnesses": []golden.Witness{{Transformers: "none", Torch: "the reference"}, {Transformers: "none", Torch: "the reference again"}},
-		"cases": []string{"image", "text"}, "files": b.listed,
+		"cases":     []string{"image", "text"}, "files": b.listed,
 	})}
 	return b.files
 })
