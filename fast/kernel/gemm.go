@@ -1,0 +1,321 @@
+package kernel
+
+import (
+	"fmt"
+	"unsafe"
+)
+
+// job is what the threads of a pool work on.
+type job struct {
+	y, x, bias []float32
+	w          *Weights
+	direct     Matrix // W, where it is not packed
+	stop       bool
+	loop       func(*probe) // for Reach
+	probe      probe
+
+	inPlace         bool // x is one row that needs no packing
+	blocks, block   int  // of k, and values of one
+	rowsBlock       int  // tiles of a row block, which share the second-level cache with a panel
+	groups, columns int  // groups of panels, and panels of one
+}
+
+// phase is a part of the job whose tasks may run at the same time. All tasks of a phase come before any of the next.
+type phase struct {
+	kind  kind
+	first int64
+	tasks int
+	rows  rows // of x
+}
+
+type kind uint8
+
+const (
+	packWeights kind = iota // a panel a task
+	packX                   // a block of k of a tile a task
+	multiply                // a block of rows against a group of panels a task
+	probeLimit              // a part of Reach a task
+	multiplyFew             // one tile against some panels that lie far apart a task
+)
+
+// rows is a range of rows of x, cut into tiles whose heights differ by at most one.
+type rows struct{ from, count, tiles int }
+
+// tile is the first row of tile i, counted from the range's first, and its height.
+func (r rows) tile(i int) (row, height int) {
+	base, more := r.count/r.tiles, r.count%r.tiles
+	if i < more {
+		return i * (base + 1), base + 1
+	}
+	return i*base + more, base
+}
+
+// Sizes of the work's parts, in bytes and panels.
+const (
+	rowsBlockBytes = 560 << 10 // packed x of a block of k that stays in the second-level cache
+
+	groupPanels = 4 // panels that visit a block of rows one after the other
+)
+
+// scratchBytes is how much packed x a pool makes at a time. A test makes it smaller.
+var scratchBytes = 64 << 20
+
+// Gemm computes y = x Wᵀ + bias, for m rows of x. bias may be nil. y must not overlap x, bias or W.
+// Lengths are exact: x m*K, y m*N, bias N; Gemm panics at any other.
+func (p *Pool) Gemm(y, x []float32, m int, w *Weights, bias []float32) {
+	if m < 0 || len(x) != m*w.K || len(y) != m*w.N || bias != nil && len(bias) != w.N {
+		panic(fmt.Sprintf("kernel: Gemm: y %d, x %d, bias %d values, want [%d %d], [%d %d], [%d] or none", len(y), len(x), len(bias), m, w.N, m, w.K, w.N))
+	}
+	if overlap(y, x) || overlap(y, bias) {
+		panic("kernel: Gemm: y overlaps x or bias")
+	}
+	if m == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.plan(y, x, m, w, bias)
+	p.run()
+}
+
+func overlap(a, b []float32) bool {
+	if len(a) == 0 || len(b) == 0 {
+		return false
+	}
+	a0, b0 := uintptr(unsafe.Pointer(&a[0])), uintptr(unsafe.Pointer(&b[0]))
+	return a0 < b0+uintptr(4*len(b)) && b0 < a0+uintptr(4*len(a))
+}
+
+// plan cuts the product into phases and tasks. Nothing in it changes the order of a sum.
+func (p *Pool) plan(y, x []float32, m int, w *Weights, bias []float32) {
+	o := p.ops
+	j := &p.job
+	*j = job{y: y, x: x, bias: bias, w: w, direct: w.direct}
+	k := even(w.K)
+	j.blocks, j.block = blocks(k, w.Class)
+	j.inPlace = m == 1 && w.Class == Float32 && k == w.K
+	panels := ceilDiv(w.N, panelWidth)
+	p.phases = p.phases[:0]
+
+	if m <= o.rows {
+		r := rows{0, m, 1}
+		if j.inPlace {
+			p.x = unsafe.Pointer(unsafe.SliceData(x))
+		} else {
+			p.scratch(m * k)
+			p.phases = append(p.phases, phase{kind: packX, tasks: j.blocks, rows: r})
+		}
+		j.columns = o.streams(m)
+		if !w.Packed() {
+			j.columns = 1
+		}
+		j.groups = ceilDiv(panels, j.columns)
+		p.phases = append(p.phases, phase{kind: multiplyFew, tasks: j.groups, rows: r})
+		return
+	}
+
+	j.columns = min(groupPanels, ceilDiv(panels, 4*len(p.workers)))
+	j.groups = ceilDiv(panels, j.columns)
+	j.rowsBlock = max(1, rowsBlockBytes/(o.rows*j.block*p.xSize()))
+	most := max(o.rows, scratchBytes/(4*k)) // rows at a time
+	parts := ceilDiv(m, most)
+	for i := range parts {
+		from, count := rows{0, m, parts}.tile(i)
+		r := rows{from, count, ceilDiv(count, o.rows)}
+		p.scratch(count * k)
+		p.phases = append(p.phases,
+			phase{kind: packX, tasks: r.tiles * j.blocks, rows: r},
+			phase{kind: multiply, tasks: ceilDiv(r.tiles, j.rowsBlock) * j.groups, rows: r})
+	}
+}
+
+// xSize is the number of bytes of one packed value of x.
+func (p *Pool) xSize() int {
+	if p.job.w.Class == BFloat16 && p.ops.dot != nil {
+		return 2
+	}
+	return 4
+}
+
+// xAt is where the packed x of a tile's block of k starts: [block of k][tile][k][rows].
+func (p *Pool) xAt(r rows, row, block int) unsafe.Pointer {
+	k0, k := p.blockRange(block)
+	return unsafe.Add(p.x, (k0*r.count+k*row)*p.xSize())
+}
+
+func (p *Pool) blockRange(block int) (k0, k int) {
+	k0 = block * p.job.block
+	return k0, min(p.job.block, even(p.job.w.K)-k0)
+}
+
+// task runs task i of a phase.
+func (p *Pool) task(w *worker, ph *phase, i int) {
+	j := &p.job
+	switch ph.kind {
+	case packWeights:
+		k := even(j.w.K)
+		at := unsafe.Pointer(&j.w.packed[i*panelBytes(k, j.w.Type)])
+		p.ops.packPanel(&w.packing, at, &j.direct, i*panelWidth, 0, k)
+	case packX:
+		row, height := ph.rows.tile(i % ph.rows.tiles)
+		b := i / ph.rows.tiles
+		k0, k := p.blockRange(b)
+		p.ops.packTile(&w.packing, p.xAt(ph.rows, row, b), j.x, j.w.K, ph.rows.from+row, height, k0, k, j.w.Class)
+	case probeLimit:
+		p.reach(w, i)
+	case multiply:
+		p.multiply(w, ph.rows, i/j.groups, i%j.groups)
+	case multiplyFew:
+		p.multiplyFew(w, ph.rows, i)
+	}
+}
+
+// multiply is a block of rows against a group of panels: for every block of k, every panel meets every tile.
+func (p *Pool) multiply(w *worker, r rows, block, group int) {
+	j := &p.job
+	n0, n1 := group*j.columns, min((group+1)*j.columns, ceilDiv(j.w.N, panelWidth))
+	t0, t1 := block*j.rowsBlock, min((block+1)*j.rowsBlock, r.tiles)
+	for b := range j.blocks {
+		for n := n0; n < n1; n++ {
+			panel := p.panel(w, n, b)
+			// While the first tile runs, the panel after this one comes into the second-level cache.
+			ahead := uintptr(panel)
+			if j.w.Packed() {
+				if n+1 < n1 {
+					ahead = uintptr(p.panel(w, n+1, b))
+				} else if b+1 < j.blocks {
+					ahead = uintptr(p.panel(w, n0, b+1))
+				}
+			}
+			for t := t0; t < t1; t++ {
+				row, height := r.tile(t)
+				w.tile.x = p.xAt(r, row, b)
+				w.tile.rows = height
+				w.tile.ahead = ahead
+				p.columns(w, panel, n, r.from+row, b)
+				ahead = uintptr(panel)
+			}
+		}
+	}
+}
+
+// multiplyFew is one tile, all of y's rows, against panels that lie as far apart as they can: i, i + groups, ...
+func (p *Pool) multiplyFew(w *worker, r rows, i int) {
+	j := &p.job
+	t := &w.tile
+	t.rows = r.count
+	last := i + (j.columns-1)*j.groups
+	if j.columns > 1 && (last+1)*panelWidth <= j.w.N {
+		stride := j.w.N * 4
+		t.panels, t.dstStride = j.columns, stride
+		for b := range j.blocks {
+			p.setBlock(t, b)
+			t.x = p.xAt(r, 0, b)
+			for c := range j.columns {
+				n := i + c*j.groups
+				t.w[c] = p.panel(w, n, b)
+				t.dst[c] = unsafe.Pointer(&j.y[n*panelWidth])
+				t.src[c], t.srcStride = t.dst[c], stride
+				if b == 0 {
+					t.src[c], t.srcStride = p.bias(n*panelWidth), 0
+				}
+			}
+			p.inner()(t)
+		}
+		return
+	}
+	for n := i; n*panelWidth < j.w.N; n += j.groups {
+		for b := range j.blocks {
+			panel := p.panel(w, n, b)
+			t.x = p.xAt(r, 0, b)
+			t.ahead = uintptr(panel) + 2048
+			p.columns(w, panel, n, 0, b)
+		}
+	}
+}
+
+// panel is where block b of panel n lies, after packing it if the weights are not.
+func (p *Pool) panel(w *worker, n, b int) unsafe.Pointer {
+	j := &p.job
+	k0, k := p.blockRange(b)
+	if j.w.Packed() {
+		return unsafe.Pointer(&j.w.packed[n*panelBytes(j.w.K, j.w.Type)+k0*panelWidth*j.w.Type.Size()])
+	}
+	if w.panel == nil {
+		w.panel = make([]float32, blockFloat32*panelWidth+16)
+	}
+	at := aligned(w.panel)
+	p.ops.packPanel(&w.packing, at, &j.direct, n*panelWidth, k0, k)
+	return at
+}
+
+var zeros [panelWidth]float32
+
+// bias is where the bias of column n starts, for 32 columns.
+func (p *Pool) bias(n int) unsafe.Pointer {
+	if p.job.bias == nil {
+		return unsafe.Pointer(&zeros)
+	}
+	return unsafe.Pointer(&p.job.bias[n])
+}
+
+// inner is the loop for the job's class and type.
+func (p *Pool) inner() func(*tile) {
+	if p.job.w.Class == BFloat16 && p.ops.dot != nil {
+		return p.ops.dot
+	}
+	return p.ops.tile[p.job.w.Type]
+}
+
+// setBlock sets what depends on the block of k alone.
+func (p *Pool) setBlock(t *tile, b int) {
+	_, k := p.blockRange(b)
+	t.steps = k / 2
+}
+
+// columns runs one tile, whose x and rows are set, against one panel.
+func (p *Pool) columns(w *worker, panel unsafe.Pointer, n, row, b int) {
+	j, t := &p.job, &w.tile
+	p.setBlock(t, b)
+	t.panels = 1
+	inner := p.inner()
+	wide := p.ops.columns
+	if p.xSize() == 2 {
+		wide = panelWidth
+	}
+	stride := j.w.N * 4
+	for c := 0; c < panelWidth; c += wide {
+		n := n*panelWidth + c
+		if n >= j.w.N {
+			return
+		}
+		t.w[0] = unsafe.Add(panel, c*halfStep(j.w.Type))
+		if n+wide <= j.w.N {
+			t.dst[0], t.dstStride = unsafe.Pointer(&j.y[row*j.w.N+n]), stride
+			t.src[0], t.srcStride = t.dst[0], stride
+			if b == 0 {
+				t.src[0], t.srcStride = p.bias(n), 0
+			}
+			inner(t)
+			continue
+		}
+		// The right border of y: the tile is made beside it, and what y has of it is copied.
+		for i := range t.rows {
+			edge := w.edge[i*panelWidth:][:j.w.N-n]
+			switch {
+			case b > 0:
+				copy(edge, j.y[(row+i)*j.w.N+n:])
+			case j.bias != nil:
+				copy(edge, j.bias[n:])
+			default:
+				clear(edge)
+			}
+		}
+		t.dst[0], t.dstStride = unsafe.Pointer(&w.edge), panelWidth*4
+		t.src[0], t.srcStride = t.dst[0], t.dstStride
+		inner(t)
+		for i := range t.rows {
+			copy(j.y[(row+i)*j.w.N+n:][:j.w.N-n], w.edge[i*panelWidth:])
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package kernel
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+)
+
+// Pool runs products on a fixed number of threads, the caller's among them. Its calls exclude each other; two pools do
+// not. A pool owns goroutines and scratch memory until Close.
+type Pool struct {
+	mu      sync.Mutex
+	ops     *matmulOps
+	limits  *limitOps
+	workers []*worker
+	helpers sync.WaitGroup
+
+	job    job
+	phases []phase
+	total  int64 // tasks of all phases
+	xs     []float32
+	x      unsafe.Pointer // xs from its first multiple of 64 bytes
+
+	next   atomic.Int64  // the first task that nobody has taken
+	done   atomic.Int64  // tasks that have run
+	round  atomic.Uint64 // counts jobs; odd while one runs
+	inside atomic.Int64  // helpers that may be looking at the job
+	closed bool
+}
+
+// worker is what one thread needs for itself.
+type worker struct {
+	tile    tile
+	packing packing
+	probe   probe
+	edge    [16 * panelWidth]float32 // a tile at the right border of y
+	panel   []float32                // a block of a panel of weights that are not packed
+	wake    chan struct{}
+	parked  atomic.Bool
+	_       [64]byte
+}
+
+// NewPool starts a pool of so many threads for the active implementation. Most callers want runtime.GOMAXPROCS(0).
+func NewPool(threads int) *Pool { return newPool(threads, active) }
+
+func newPool(threads int, m *implementation) *Pool {
+	if threads < 1 {
+		panic(fmt.Sprintf("kernel: NewPool: %d threads, want at least 1", threads))
+	}
+	p := &Pool{ops: &m.matmul, limits: &m.limits}
+	for i := range threads {
+		w := &worker{wake: make(chan struct{}, 1)}
+		p.workers = append(p.workers, w)
+		if i > 0 {
+			p.helpers.Add(1)
+			go p.help(w)
+		}
+	}
+	return p
+}
+
+// Close stops the pool's goroutines and waits for them. The pool must not be used again.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.closed = true
+	p.job.stop = true
+	p.round.Add(1)
+	p.wakeHelpers()
+	p.helpers.Wait()
+}
+
+// Threads is the number of threads of the pool.
+func (p *Pool) Threads() int { return len(p.workers) }
+
+// spins is how often a helper without work looks for some before it sleeps, and a thread that waits for others before
+// it lets the scheduler run something else. At about 1 ns each it outlasts the gap between two products of a layer.
+const spins = 20000
+
+// run does the phases of the job on all threads and returns when all is done.
+func (p *Pool) run() {
+	p.total = 0
+	for i := range p.phases {
+		p.phases[i].first = p.total
+		p.total += int64(p.phases[i].tasks)
+	}
+	p.next.Store(0)
+	p.done.Store(0)
+	if len(p.workers) == 1 || p.total == 1 {
+		p.work(p.workers[0])
+		p.job = job{}
+		return
+	}
+	p.round.Add(1) // odd: open
+	p.wakeHelpers()
+	p.work(p.workers[0])
+	p.await(&p.done, p.total)
+	p.round.Add(1) // even: closed
+	// A helper that came too late may still be on its way out.
+	for i := 0; p.inside.Load() != 0; i++ {
+		if i > spins {
+			runtime.Gosched()
+		}
+	}
+	p.job = job{}
+}
+
+func (p *Pool) await(counter *atomic.Int64, least int64) {
+	for i := 0; counter.Load() < least; i++ {
+		if i > spins {
+			runtime.Gosched()
+		}
+	}
+}
+
+func (p *Pool) wakeHelpers() {
+	for _, w := range p.workers[1:] {
+		if w.parked.CompareAndSwap(true, false) {
+			w.wake <- struct{}{}
+		}
+	}
+}
+
+// help is the life of one helper: it looks at round, joins every job that is open, and sleeps when there has been none for a while.
+func (p *Pool) help(w *worker) {
+	defer p.helpers.Done()
+	var seen uint64
+	for {
+		round := p.round.Load()
+		for i := 0; round == seen || round%2 == 0; i++ {
+			if i == spins {
+				w.parked.Store(true)
+				// Someone who opened a job before this saw a helper awake: look once more.
+				if r := p.round.Load(); (r == seen || r%2 == 0) || !w.parked.CompareAndSwap(true, false) {
+					<-w.wake
+				}
+				i = 0
+			}
+			round = p.round.Load()
+		}
+		seen = round
+		p.inside.Add(1)
+		// The job is only looked at while it is open, and it stays open while anybody is inside.
+		if p.round.Load() == round {
+			if p.job.stop {
+				p.inside.Add(-1)
+				return
+			}
+			p.work(w)
+		}
+		p.inside.Add(-1)
+	}
+}
+
+// work takes tasks until there are none left.
+func (p *Pool) work(w *worker) {
+	at := 0
+	for {
+		t := p.next.Add(1) - 1
+		if t >= p.total {
+			return
+		}
+		for t >= p.phases[at].first+int64(p.phases[at].tasks) {
+			at++
+		}
+		ph := &p.phases[at]
+		// A phase needs what the phases before it have made. Their tasks have all been taken, so they will end.
+		p.await(&p.done, ph.first)
+		p.task(w, ph, int(t-ph.first))
+		p.done.Add(1)
+	}
+}
+
+// scratch makes room for n packed values of x.
+func (p *Pool) scratch(n int) {
+	if len(p.xs) < n+16 {
+		p.xs = make([]float32, n+16)
+	}
+	p.x = aligned(p.xs)
+}
+
+// aligned is the first multiple of 64 bytes in the slice, which must have 16 values to spare.
+func aligned(s []float32) unsafe.Pointer {
+	at := unsafe.Pointer(unsafe.SliceData(s))
+	return unsafe.Add(at, -int(uintptr(at))&63)
+}
