@@ -92,29 +92,23 @@ func (t *tally) add(r *Node) {
 	}
 }
 
-// firstJump is the first node with failing drift that has much more of it than the largest of its inputs.
-// Drift is in units of each node's own limit, and what is far below its limit is noise: inputs count as at least a tenth of theirs.
+// firstJump is the first node with failing drift that has much more of it than the largest of what it reads, behind nodes that were not
+// judged what those read. Drift is in units of each node's own limit, and what is far below its limit is noise: it counts as a tenth.
 func firstJump(nodes []shapes.Node, results map[string]*Node, drift map[string]float64) (string, float64, bool) {
+	arriving := map[string]float64{} // at each node: its own drift, or that of what it reads
 	for _, n := range nodes {
-		r := results[n.Name]
-		if r == nil {
-			continue
-		}
-		if c, ok := r.Check(Accumulated); !ok || c.Result != Fail {
-			continue
-		}
 		before := 0.1
-		known := true
 		for _, in := range n.Inputs {
-			if _, isNode := results[in]; !isNode {
-				continue // an input of the graph, which has no drift
-			}
-			d, ok := drift[in]
-			known = known && ok
-			before = max(before, d)
+			before = max(before, arriving[in]) // 0 for an input of the graph
 		}
-		if growth := drift[n.Name] / before; known && growth >= jump {
-			return n.Name, growth, true
+		d, judged := drift[n.Name]
+		if !judged {
+			arriving[n.Name] = before
+			continue
+		}
+		arriving[n.Name] = d
+		if c, ok := results[n.Name].Check(Accumulated); ok && c.Result == Fail && d/before >= jump {
+			return n.Name, d / before, true
 		}
 	}
 	return "", 0, false

@@ -67,7 +67,6 @@ Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test.`,
 	fs.StringVar(&f.out, "out", "", "write there instead of to the standard output; the file appears when it is complete")
 	fs.BoolVarP(&f.verbose, "verbose", "v", false, "one line a node")
 	fs.BoolVar(&f.failFast, "fail-fast", false, "stop after the first case that does not pass")
-	cmd.MarkFlagsMutuallyExclusive("model", "golden")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd) }
 	return cmd
 }
@@ -85,6 +84,9 @@ func defaultSets() []string {
 
 func (f *checkFlags) run(cmd *cobra.Command) error {
 	if err := oneOf("format", f.format, "text", "json", "junit", "markdown", "svg"); err != nil {
+		return err
+	}
+	if err := exclusive(cmd, "model", "golden"); err != nil {
 		return err
 	}
 	suite, err := f.suite()

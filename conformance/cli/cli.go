@@ -135,17 +135,31 @@ func oneOf(flag, value string, allowed ...string) error {
 	return usage("--%s %q, want one of %s", flag, value, strings.Join(allowed, ", "))
 }
 
+// exclusive refuses two flags at once.
+func exclusive(cmd *cobra.Command, a, b string) error {
+	if cmd.Flags().Changed(a) && cmd.Flags().Changed(b) {
+		return usage("--%s and --%s exclude each other", a, b)
+	}
+	return nil
+}
+
 // modelFlags choose a configuration: one that comes with the project, or a file.
-type modelFlags struct{ model, file string }
+type modelFlags struct {
+	cmd         *cobra.Command
+	model, file string
+}
 
 func (f *modelFlags) add(cmd *cobra.Command, model string) {
+	f.cmd = cmd
 	cmd.Flags().StringVar(&f.model, "model", model, "a model that comes with the project: "+strings.Join(shapes.ModelNames(), ", "))
 	cmd.Flags().StringVar(&f.file, "config", "", "a config.json instead of --model")
-	cmd.MarkFlagsMutuallyExclusive("model", "config")
 }
 
 // config returns the configuration and the name that it goes by in output.
 func (f *modelFlags) config() (string, shapes.Config, error) {
+	if err := exclusive(f.cmd, "model", "config"); err != nil {
+		return "", shapes.Config{}, err
+	}
 	if f.file == "" {
 		c, err := shapes.Model(f.model)
 		if err != nil {

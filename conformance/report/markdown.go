@@ -14,7 +14,7 @@ import (
 // Markdown writes the result as a page: for each set a table of cases and stages, under it what is wrong.
 func Markdown(w io.Writer, r conformance.Run) error {
 	b := bufio.NewWriter(w)
-	fmt.Fprintf(b, "**%s**\n\n%s. Each cell has the worst drift and the worst local error of the stage, over their limits: above 1 fails.\n", Verdict(r), engineLine(r))
+	fmt.Fprintf(b, "**%s**\n\n%s; %s. Each cell has the worst drift and the worst local error of the stage, over their limits: above 1 fails.\n", Verdict(r), engine(r), views(r))
 	for _, s := range r.Sets {
 		fmt.Fprintf(b, "\n## %s\n\nWeights `%s`.\n", s.Name, s.Digest)
 		if s.Reason != "" {

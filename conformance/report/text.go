@@ -13,8 +13,8 @@ import (
 // case that it is wrong in, and the verdict in the last line.
 func Text(w io.Writer, r conformance.Run, verbose bool) error {
 	b := bufio.NewWriter(w)
-	fmt.Fprintf(b, "%s\n", engineLine(r))
-	fmt.Fprintf(b, "drift and local are errors over their limits: above 1 fails\n")
+	fmt.Fprintf(b, "%s\n", engine(r))
+	fmt.Fprintf(b, "%s; drift and local are errors over their limits: above 1 fails\n", views(r))
 	for _, s := range r.Sets {
 		textSet(b, r, s, verbose)
 	}

@@ -13,12 +13,12 @@ import (
 // Verdict is the whole result in one sentence.
 func Verdict(r conformance.Run) string {
 	c := r.Coverage()
-	cases, bad := 0, 0
+	cases, fails := 0, 0
 	for _, s := range r.Sets {
 		for _, c := range s.Cases {
 			cases++
-			if c.Status() > conformance.Pass {
-				bad++
+			if c.Status() == conformance.Fail {
+				fails++
 			}
 		}
 	}
@@ -30,9 +30,13 @@ func Verdict(r conformance.Run) string {
 	case conformance.Pass:
 		return fmt.Sprintf("conformant: %s holds as %s in %s of %s, %s.", r.Engine.Name, r.Class, count(cases, "case"), count(len(r.Sets), "set"), covered)
 	case conformance.Fail:
-		return fmt.Sprintf("not conformant: %s fails as %s in %d of %s, %s.%s", r.Engine.Name, r.Class, bad, count(cases, "case"), covered, first(r))
+		return fmt.Sprintf("not conformant: %s fails as %s in %d of %s, %s.%s", r.Engine.Name, r.Class, fails, count(cases, "case"), covered, first(r))
 	}
-	return "could not test: " + trouble(r)
+	text := "could not test: " + trouble(r)
+	if fails > 0 {
+		text += fmt.Sprintf(" Besides, it fails in %d of %s.%s", fails, count(cases, "case"), first(r))
+	}
+	return text
 }
 
 // first names the first node that diverges in the first case in which one does.
@@ -84,8 +88,8 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// engineLine says who was judged and by what.
-func engineLine(r conformance.Run) string {
+// engine says who was judged and as what.
+func engine(r conformance.Run) string {
 	name := r.Engine.Name
 	if name == "" {
 		name = "the engine"
@@ -101,9 +105,10 @@ func engineLine(r conformance.Run) string {
 	if r.Engine.Lanes > 0 {
 		lanes = fmt.Sprintf("sums in %s", count(int(r.Engine.Lanes), "accumulator"))
 	}
-	return fmt.Sprintf("%s, %s, %s, %s", name, judged, lanes, views(r))
+	return fmt.Sprintf("%s, %s, %s", name, judged, lanes)
 }
 
+// views says how each node was looked at.
 func views(r conformance.Run) string {
 	words := map[conformance.View]string{conformance.Local: "by its own inputs", conformance.Accumulated: "against the truth"}
 	var out []string
@@ -212,8 +217,10 @@ func ratio(x float64) string {
 		return "off"
 	case x < 0.005:
 		return "0.00"
-	case x < 100:
+	case x < 10:
 		return fmt.Sprintf("%.2f", x)
+	case x < 100:
+		return fmt.Sprintf("%.1f", x)
 	case x < 10000:
 		return fmt.Sprintf("%.0f", x)
 	}
@@ -286,7 +293,7 @@ func census(c compare.Census) []string {
 		line = "  no entry is off by more than rounding can do, all of them together are"
 	}
 	if c.NaN+c.Inf > 0 {
-		line += fmt.Sprintf("; %d are NaN, %d infinite", c.NaN, c.Inf)
+		line += fmt.Sprintf("; %d NaN, %d infinite", c.NaN, c.Inf)
 	}
 	out := []string{line}
 	if a := c.Narrowest; a != nil && a.Length > 1 {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -77,12 +78,9 @@ func Write(dir string, fsys fstest.MapFS) error {
 	return nil
 }
 
-// Manifest is the small set's manifest with its weights said to be those of a checkpoint instead of synthetic ones.
+// WithCheckpoint is the small set with its weights said to be those of a checkpoint instead of synthetic ones.
 func WithCheckpoint() fstest.MapFS {
-	m := fstest.MapFS{}
-	for path, f := range FS() {
-		m[path] = f
-	}
+	m := maps.Clone(FS())
 	var doc map[string]any
 	if err := json.Unmarshal(m["manifest.json"].Data, &doc); err != nil {
 		panic(err)
@@ -94,25 +92,39 @@ func WithCheckpoint() fstest.MapFS {
 	return m
 }
 
-var miniFS = sync.OnceValue(func() fstest.MapFS {
+// WithWrongTruth is the small set as a model with QuickGELU in its projector would have it: the reference does not conform to it.
+func WithWrongTruth() fstest.MapFS {
+	return build(Graph{Swap: func(n shapes.Node) shapes.Node {
+		if n.Kind == shapes.GELU {
+			n.Kind = shapes.QuickGELU
+		}
+		return n
+	}})
+}
+
+var miniFS = sync.OnceValue(func() fstest.MapFS { return build(Graph{}) })
+
+// build makes the small set, the truth being what an engine shows.
+func build(truth Graph) fstest.MapFS {
 	c := Config()
 	w := checkpoint.Synthetic(c, 0)
 	digest, err := checkpoint.Digest(c, w, nil)
 	if err != nil {
 		panic(err)
 	}
-	b := builder{config: c, weights: w, files: fstest.MapFS{}, listed: map[string]any{}}
+	b := builder{config: c, weights: w, truth: truth, files: fstest.MapFS{}, listed: map[string]any{}}
 	b.add("config.json", []byte(configJSON))
 	b.addCase("image", "A prompt with an image of 40x70 pixels.", imagePrompt(c))
 	b.addCase("text", "A prompt without an image.", textPrompt())
 	b.files["manifest.json"] = &fstest.MapFile{Data: marshal(map[string]any{
 		"format": 1, "model": "mini", "weights": map[string]any{"kind": golden.Synthetic, "seed": 0, "sha256": digest},
-		"sample": 300, "classes": golden.Classes(), "generator": map[string]string{"generator": "enginetest", "python": "none", "numpy": "none", "pillow": "none"},
+		"sample": 300, "classes": golden.Classes(),
+		"generator": map[string]string{"generator": "enginetest", "python": "none", "numpy": "none", "pillow": "none"},
 		"witnesses": []golden.Witness{{Transformers: "none", Torch: "the reference"}, {Transformers: "none", Torch: "the reference again"}},
 		"cases":     []string{"image", "text"}, "files": b.listed,
 	})}
 	return b.files
-})
+}
 
 func imagePrompt(c shapes.Config) shapes.Inputs {
 	size := shapes.Size{H: 40, W: 70}
@@ -150,6 +162,7 @@ func textPrompt() shapes.Inputs {
 type builder struct {
 	config  shapes.Config
 	weights shapes.Weights
+	truth   Graph
 	files   fstest.MapFS
 	listed  map[string]any
 }
@@ -180,7 +193,7 @@ func (b *builder) dump(g Graph, in shapes.Inputs) map[string]shapes.Tensor {
 
 func (b *builder) addCase(name, why string, in shapes.Inputs) {
 	const sample = 300
-	truth := b.dump(Graph{}, in)
+	truth := b.dump(b.truth, in)
 	rng := rand.New(rand.NewPCG(5, 6))
 	noisy := func(_ shapes.Node, _ []shapes.Tensor, y shapes.Tensor) shapes.Tensor {
 		for i, v := range y.Data {
@@ -189,7 +202,9 @@ func (b *builder) addCase(name, why string, in shapes.Inputs) {
 		return y
 	}
 	classes := []map[string]shapes.Tensor{
-		b.dump(Graph{Change: noisy}, in), b.dump(Graph{Change: Rounded(compare.F16)}, in), b.dump(Graph{Change: Rounded(compare.BF16)}, in),
+		b.dump(Graph{Swap: b.truth.Swap, Change: noisy}, in),
+		b.dump(Graph{Swap: b.truth.Swap, Change: Rounded(compare.F16)}, in),
+		b.dump(Graph{Swap: b.truth.Swap, Change: Rounded(compare.BF16)}, in),
 	}
 	var values, rowRMS, floors []float32
 	var nodes []any
