@@ -1,0 +1,30 @@
+# Everything here runs with Go alone, but for golden and golden-verify: tools/gen-golden is Python, with its versions pinned.
+
+.PHONY: check test lint results golden golden-verify ci
+
+check: ## test the reference on every embedded tiny set
+	go run ./cmd/llavaref check
+
+test:
+	go test ./...
+
+lint:
+	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+results: ## docs/results.md, docs/results.svg and docs/graph.svg from the commands that they name
+	{ printf '# Results\n\nWritten by `make results`: `llavaref check --format markdown`, and `--format svg` for the picture.\n\n![drift along the depth of the model](results.svg)\n\n'; \
+	  go run ./cmd/llavaref check --format markdown; } > docs/results.md.tmp
+	mv docs/results.md.tmp docs/results.md
+	go run ./cmd/llavaref check --format svg --out docs/results.svg
+	go run ./cmd/llavaref nodes --format svg > docs/graph.svg
+
+golden: ## make the embedded golden sets anew
+	tools/gen-golden/run.sh
+
+golden-verify: ## make them anew in a temporary folder and compare
+	tools/gen-golden/run.sh --verify
+
+ci:
+	.ci/run
