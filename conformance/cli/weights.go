@@ -18,11 +18,64 @@ import (
 	"github.com/llavaref/llavaref/shapes/checkpoint"
 )
 
+// checkpointFlags say where and how a checkpoint is written.
+type checkpointFlags struct {
+	out    string
+	dtype  checkpoint.DType // empty if the flag is not set and has no default
+	size   int64
+	scheme shapes.Scheme
+	force  bool
+
+	dtypeText, sizeText, naming string
+}
+
+// add adds the flags; dtype is the default of --dtype, or words that say what its absence means.
+func (f *checkpointFlags) add(cmd *cobra.Command, dtype string) {
+	words := "f32, f16 or bf16"
+	if _, err := parseDType(dtype); err != nil {
+		words, dtype = words+" (default "+dtype+")", ""
+	}
+	cmd.Flags().StringVar(&f.out, "out", "", "the folder to write, made if it is not there")
+	cmd.Flags().StringVar(&f.dtypeText, "dtype", dtype, words)
+	cmd.Flags().StringVar(&f.sizeText, "shard-size", "", "most bytes of values in a file: 500MB, 2GB, 1GiB, or a plain number (default one file)")
+	cmd.Flags().StringVar(&f.naming, "naming", string(shapes.OnDisk), "naming scheme: "+joinSchemes())
+	cmd.Flags().BoolVar(&f.force, "force", false, "replace the checkpoint that the folder holds")
+}
+
+// parse holds the flags to what they may be.
+func (f *checkpointFlags) parse() (err error) {
+	if f.out == "" {
+		return usage("--out is missing, want the folder to write")
+	}
+	if f.dtypeText != "" {
+		if f.dtype, err = parseDType(f.dtypeText); err != nil {
+			return err
+		}
+	}
+	if f.size, err = parseSize(f.sizeText); err != nil {
+		return usage("--shard-size %q: %w", f.sizeText, err)
+	}
+	if f.scheme, err = shapes.ParseScheme(f.naming); err != nil {
+		return usage("--naming: %w", err)
+	}
+	return nil
+}
+
+// write writes the tensors, and other files by their names, with a progress bar if a person is watching.
+func (f *checkpointFlags) write(cmd *cobra.Command, sources []checkpoint.Source, exact bool, files map[string][]byte) error {
+	if err := mayWrite(f.out, f.force); err != nil {
+		return err
+	}
+	bar := newBytesBar(cmd.ErrOrStderr(), "writing "+f.out)
+	defer bar.close()
+	opt := checkpoint.Options{DType: f.dtype, Exact: exact, ShardSize: f.size, Progress: bar.set}
+	return writeCheckpoint(cmd.Context(), f.out, sources, opt, files)
+}
+
 func weightsCommand() *cobra.Command {
 	var of modelFlags
-	var out, dtype, shardSize, naming string
+	var to checkpointFlags
 	var seed uint64
-	var force bool
 	cmd := &cobra.Command{
 		Use:   "weights --out DIR",
 		Short: "Write a checkpoint of synthetic weights",
@@ -37,51 +90,32 @@ It is all or nothing: the files appear when all of them are complete. A folder t
 		Args: noArgs,
 	}
 	of.add(cmd, "tiny-1.6")
-	cmd.Flags().StringVar(&out, "out", "", "the folder to write, made if it is not there")
+	to.add(cmd, "f32")
 	cmd.Flags().Uint64Var(&seed, "seed", 0, "another seed is another model")
-	cmd.Flags().StringVar(&dtype, "dtype", "f32", "f32, f16 or bf16")
-	cmd.Flags().StringVar(&shardSize, "shard-size", "", "most bytes of values in a file: 500MB, 2GB, 1GiB, or a plain number (default one file)")
-	cmd.Flags().StringVar(&naming, "naming", string(shapes.OnDisk), "naming scheme: "+joinSchemes())
-	cmd.Flags().BoolVar(&force, "force", false, "replace the checkpoint that the folder holds")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if out == "" {
-			return usage("--out is missing, want the folder to write")
-		}
-		d, err := parseDType(dtype)
-		if err != nil {
+		if err := to.parse(); err != nil {
 			return err
-		}
-		size, err := parseSize(shardSize)
-		if err != nil {
-			return usage("--shard-size %q: %w", shardSize, err)
-		}
-		scheme, err := shapes.ParseScheme(naming)
-		if err != nil {
-			return usage("--naming: %w", err)
 		}
 		_, cfg, err := of.config()
 		if err != nil {
 			return err
 		}
-		sources, err := checkpoint.Sources(cfg, scheme, checkpoint.Synthetic(cfg, seed))
+		sources, err := checkpoint.Sources(cfg, to.scheme, checkpoint.Synthetic(cfg, seed))
 		if err != nil {
 			return usage("--naming: %w", err)
 		}
-		config, err := of.json(d)
+		text, err := of.json()
 		if err != nil {
 			return err
 		}
-		if err := mayWrite(out, force); err != nil {
+		config, err := withDType(text, to.dtype)
+		if err != nil {
 			return err
 		}
-		bar := newBytesBar(cmd.ErrOrStderr(), "writing "+out)
-		defer bar.close()
-		opt := checkpoint.Options{DType: d, Exact: true, ShardSize: size, Progress: bar.set}
-		if err := writeCheckpoint(cmd.Context(), out, sources, opt, config); err != nil {
+		if err := to.write(cmd, sources, true, map[string][]byte{"config.json": config}); err != nil {
 			return err
 		}
-		bar.close()
-		fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", out, totalLine(shapes.Params(cfg)))
+		fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", to.out, totalLine(shapes.Params(cfg)))
 		return nil
 	}
 	return cmd
@@ -110,18 +144,16 @@ func parseSize(s string) (int64, error) {
 	return 0, errNoSize
 }
 
-// json is the chosen config.json with the dtype of the weights that go with it.
-func (f *modelFlags) json(d checkpoint.DType) ([]byte, error) {
-	var text []byte
-	var err error
+// json is the chosen config.json.
+func (f *modelFlags) json() ([]byte, error) {
 	if f.file != "" {
-		text, err = os.ReadFile(f.file)
-	} else {
-		text, err = shapes.ModelJSON(f.model)
+		return os.ReadFile(f.file)
 	}
-	if err != nil {
-		return nil, err
-	}
+	return shapes.ModelJSON(f.model)
+}
+
+// withDType is a config.json that states another dtype of the weights.
+func withDType(text []byte, d checkpoint.DType) ([]byte, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(text, &fields); err != nil {
 		return nil, err
@@ -132,7 +164,7 @@ func (f *modelFlags) json(d checkpoint.DType) ([]byte, error) {
 		delete(fields, "torch_dtype")
 	}
 	fields[key] = json.RawMessage(strconv.Quote(torchNames[d]))
-	text, err = json.MarshalIndent(fields, "", "  ")
+	text, err := json.MarshalIndent(fields, "", "  ")
 	return append(text, '\n'), err
 }
 
@@ -151,7 +183,7 @@ func mayWrite(dir string, force bool) error {
 }
 
 // writeCheckpoint writes beside the folder and moves the files in when all are complete.
-func writeCheckpoint(ctx context.Context, dir string, sources []checkpoint.Source, opt checkpoint.Options, config []byte) error {
+func writeCheckpoint(ctx context.Context, dir string, sources []checkpoint.Source, opt checkpoint.Options, files map[string][]byte) error {
 	dir = filepath.Clean(dir)
 	tmp, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".*")
 	if err != nil {
@@ -161,8 +193,10 @@ func writeCheckpoint(ctx context.Context, dir string, sources []checkpoint.Sourc
 	if err := checkpoint.Write(ctx, tmp, sources, opt); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(tmp, "config.json"), config, 0o644); err != nil {
-		return err
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(tmp, name), data, 0o644); err != nil {
+			return err
+		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -178,11 +212,11 @@ func writeCheckpoint(ctx context.Context, dir string, sources []checkpoint.Sourc
 			}
 		}
 	}
-	files, err := os.ReadDir(tmp)
+	written, err := os.ReadDir(tmp)
 	if err != nil {
 		return err
 	}
-	for _, f := range files {
+	for _, f := range written {
 		if err := os.Rename(filepath.Join(tmp, f.Name()), filepath.Join(dir, f.Name())); err != nil {
 			return err
 		}
