@@ -54,6 +54,9 @@ const (
 	falseAlarm = 1e-6
 	// biasSigmas is the number of standard deviations that the mean of the errors may be away from 0.
 	biasSigmas = 5
+	// lopsided is how much larger than modelled the mean square error of a library function may be: all of its errors
+	// may be the largest ones, twice the modelled ones.
+	lopsided = 4
 	// flush is the smallest normal float32: anything below may be flushed to zero.
 	flush = 0x1p-126
 )
@@ -170,9 +173,10 @@ func at(s []float32, i int) float64 {
 // and the part of float32 arithmetic in the square of that.
 func (j *judge) limits(i int) (worst, stored, chance, acc float64) {
 	want := math.Abs(float64(j.Want.Data[i]))
-	worst = at(j.Acc, i) + at(j.Sto, i)
+	second := 1 + 4*j.Class.Roundoff() // errors of errors
+	worst = second * (at(j.Acc, i) + at(j.Sto, i))
 	out, own := j.Class.HalfStep(want+worst), F32.HalfStep(want) // the engine's last rounding, and that of the truth itself
-	stored = at(j.Sto, i) + out + own + flush
+	stored = second*at(j.Sto, i) + out + own + flush
 	worst += out + own + flush
 	a := accFactor * at(j.AccRMS, i)
 	s := at(j.StoRMS, i)
@@ -294,11 +298,16 @@ func tail(m, g float64) float64 {
 }
 
 // limit is the allowed root mean square of a group of errors in units of their chance size: own of them are independent in storage,
-// shared of them in float32 arithmetic; groups is how many groups are looked at. Errors of storage are bounded, however alike they are.
-func (s stats) limit(own, shared, groups float64) float64 {
+// and their float32 arithmetic lies in so many rows; groups is how many groups are looked at. Errors of storage are bounded, however
+// alike they are. An error that all entries share is one of a library function and bounded as well.
+func (j *judge) limit(s stats, own, rows, groups float64) float64 {
 	n := float64(s.n)
 	acc := s.acc / n
-	return math.Sqrt(min((1-acc)*tail(own, groups), s.most/n) + acc*tail(shared, groups))
+	shared := tail(j.pooled(own, rows), groups)
+	if j.Pool == Whole {
+		shared = lopsided
+	}
+	return math.Sqrt(min((1-acc)*tail(own, groups), s.most/n) + acc*shared)
 }
 
 // independent is how many of the entries first, first + step, ... (count of them) have errors of their own. Entries that round to the same number of
@@ -360,7 +369,7 @@ func (j *judge) checks(rows float64) []Check {
 	checks = append(checks,
 		check(Bound, j.bound.value, j.bound.limit, where(j.bound.at)),
 		check(Largest, j.largest.value, math.Sqrt(tail(1, float64(j.total.n))), where(j.largest.at)),
-		check(RMS, j.total.rms(), j.total.limit(own, j.pooled(own, rows), 1), nil),
+		check(RMS, j.total.rms(), j.limit(j.total, own, rows, 1), nil),
 		j.worstRow())
 	if c, has := j.worstSlice(rows); has {
 		checks = append(checks, c)
@@ -383,7 +392,7 @@ func (j *judge) worstRow() Check {
 			continue
 		}
 		own := min(j.independent(r*cols, 1, cols), float64(s.n))
-		if c := check(RowRMS, s.rms(), s.limit(own, j.pooled(own, 1), float64(len(j.rows))), nil); c.Ratio > worst.Ratio {
+		if c := check(RowRMS, s.rms(), j.limit(s, own, 1, float64(len(j.rows))), nil); c.Ratio > worst.Ratio {
 			worst = c
 			worst.Where = index(j.Want.Shape, r*cols)
 			worst.Where[len(worst.Where)-1] = -1
@@ -413,7 +422,7 @@ func (j *judge) worstSlice(rows float64) (Check, bool) {
 				own *= rows * float64(j.Want.Cols()) / float64(stride)
 			}
 			own = max(min(own, float64(s.n)), 1)
-			if c := check(SliceRMS, s.rms(), s.limit(own, j.pooled(own, rows), float64(len(groups))), nil); c.Ratio > worst.Ratio {
+			if c := check(SliceRMS, s.rms(), j.limit(s, own, rows, float64(len(groups))), nil); c.Ratio > worst.Ratio {
 				worst = c
 				worst.Where = slices.Repeat([]int{-1}, len(j.slices))
 				worst.Where[a] = k

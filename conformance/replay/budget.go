@@ -42,6 +42,9 @@ func (e *Evaluator) BudgetDerived(node shapes.Node, inputs []shapes.Tensor, deri
 	}
 	for i, d := range derived {
 		if d == nil {
+			d = finer(inputs[i], as.Class)
+		}
+		if d == nil || b.Copy && derived[i] == nil { // Local lets a copy be rounded
 			continue
 		}
 		if err := e.carry(node, inputs, i, *d, &b); err != nil {
@@ -49,6 +52,26 @@ func (e *Evaluator) BudgetDerived(node shapes.Node, inputs []shapes.Tensor, deri
 		}
 	}
 	return b, nil
+}
+
+// finer is the budget of an input that the engine shows in finer numbers than its class has: it may round them on the way
+// into the node. It is nil if there is nothing to round.
+func finer(x shapes.Tensor, class compare.Class) *compare.Budget {
+	if class == compare.F32 {
+		return nil
+	}
+	var b *compare.Budget
+	for i, v := range x.Data {
+		if class.Round(v) == v || v != v {
+			continue
+		}
+		if b == nil {
+			b = &compare.Budget{Want: x, Class: class, Copy: true, Sto: make([]float32, len(x.Data)), StoRMS: make([]float32, len(x.Data))}
+		}
+		h := class.HalfStep(float64(v))
+		b.Sto[i], b.StoRMS[i] = float32(h), float32(h/math.Sqrt(3))
+	}
+	return b
 }
 
 // sums gathers a budget: for each entry the sum of the errors that rounding may make, and the sum of their squares.
@@ -187,7 +210,8 @@ func newProduct(a, b []float32) product {
 // With L lanes, each partial sum is an L-th (or a sqrt(L)-th, where signs are random) of what it is with one, and the lanes are
 // then added up in a tree of log2(L) levels.
 func (p product) add(s *sums, i, k int, scale float64) {
-	s.round(i, (s.Lanes.Depth(k)+1)*p.abs*scale, (p.chance(s.Lanes)+p.squares+2*p.sum*p.sum)*scale*scale)
+	n := s.Lanes.Depth(k) + 1
+	s.round(i, n/(1-n*unit)*p.abs*scale, (p.chance(s.Lanes)+p.squares+2*p.sum*p.sum)*scale*scale)
 }
 
 // chance is the sum of the squares of the partial sums.

@@ -82,10 +82,14 @@ func (e *Evaluator) through(n shapes.Node, in []shapes.Tensor, i int, err shapes
 		}
 		return y
 	}
-	scaled := func(slope func(j int) float64) shapes.Tensor {
+	// scaled multiplies by the derivative, and for the worst case adds half of the largest second derivative.
+	scaled := func(bend float64, slope func(j int) float64) shapes.Tensor {
 		y := shapes.NewTensor(err.Shape...)
 		for j, v := range err.Data {
 			y.Data[j] = v * float32(math.Pow(math.Abs(slope(j)), power))
+			if power == 1 {
+				y.Data[j] += v * v * float32(bend/2)
+			}
 		}
 		return y
 	}
@@ -124,7 +128,11 @@ func (e *Evaluator) through(n shapes.Node, in []shapes.Tensor, i int, err shapes
 				mean += math.Pow(float64(p[j]), power) * float64(d[j])
 			}
 			for j := range p {
-				out[j] = float32(math.Pow(float64(p[j]), power) * (float64(d[j]) + mean))
+				both := float64(d[j]) + mean
+				if power == 1 {
+					both = math.Expm1(min(both, 700)) // an error of the exponent that need not be small
+				}
+				out[j] = float32(min(math.Pow(float64(p[j]), power)*both, math.MaxFloat32))
 			}
 		}
 		return y, nil
@@ -138,13 +146,13 @@ func (e *Evaluator) through(n shapes.Node, in []shapes.Tensor, i int, err shapes
 	case shapes.Rope:
 		return throughRope(n, in, i, err, pow), nil
 	case shapes.Mul:
-		return scaled(func(j int) float64 { return float64(in[1-i].Data[j]) }), nil
+		return scaled(0, func(j int) float64 { return float64(in[1-i].Data[j]) }), nil
 	case shapes.QuickGELU:
-		return scaled(func(j int) float64 { return gateSlope(float64(in[0].Data[j]), 1.702) }), nil
+		return scaled(0.86, func(j int) float64 { return gateSlope(float64(in[0].Data[j]), 1.702) }), nil
 	case shapes.SiLU:
-		return scaled(func(j int) float64 { return gateSlope(float64(in[0].Data[j]), 1) }), nil
+		return scaled(0.5, func(j int) float64 { return gateSlope(float64(in[0].Data[j]), 1) }), nil
 	case shapes.GELU:
-		return scaled(func(j int) float64 {
+		return scaled(0.8, func(j int) float64 {
 			x := float64(in[0].Data[j])
 			return (1+math.Erf(x/math.Sqrt2))/2 + x*math.Exp(-x*x/2)/math.Sqrt(2*math.Pi)
 		}), nil

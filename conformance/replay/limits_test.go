@@ -1,7 +1,12 @@
 package replay_test
 
 import (
+	"flag"
 	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/llavaref/llavaref/conformance/compare"
@@ -37,27 +42,67 @@ func allNodes() []string {
 		nodeEmbed, nodeRMS, shapes.NodeCos, shapes.NodeSin, nodeRope, nodeScores, nodeProbs, nodeContext, nodeSiLU, nodeMul, nodeDown}
 }
 
-func TestExplore(t *testing.T) {
-	worst := map[string]float64{}
-	note := map[string]string{}
-	for seed := range uint64(20) {
+// seeds is how many random tensors each scenario is tried with.
+var seeds = flag.Int("seeds", 8, "random tensors for each node, class and style")
+
+// TestRightKernels lets every right kernel compute every node, in every class, on activations of every style. None may fail.
+// With -v it prints how near to its limit each criterion came.
+func TestRightKernels(t *testing.T) {
+	var mu sync.Mutex
+	nearest := map[string]map[compare.Criterion]float64{}
+	tensors, kernels := 0, rightKernels()
+	type job struct {
+		node  string
+		class compare.Class
+		style string
+		seed  uint64
+	}
+	jobs := make(chan job)
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for j := range jobs {
+				s := newScenario(t, tinyWidths(), j.node, j.class, j.style, j.seed)
+				for _, k := range kernels {
+					if k.stored && j.class == compare.F32 {
+						continue
+					}
+					r := judge(t, s, k)
+					if !r.Pass {
+						t.Errorf("%s, seed %d: %s: %v", s.name, j.seed, k.name, r)
+					}
+					mu.Lock()
+					tensors++
+					key := fmt.Sprintf("%-16s %-4s", s.node.Kind, j.class)
+					if nearest[key] == nil {
+						nearest[key] = map[compare.Criterion]float64{}
+					}
+					for _, c := range r.Checks {
+						nearest[key][c.Criterion] = max(nearest[key][c.Criterion], c.Ratio)
+					}
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for seed := range uint64(*seeds) {
 		for _, node := range allNodes() {
 			for _, class := range compare.Classes() {
 				for _, style := range styles() {
-					s := newScenario(t, tinyWidths(), node, class, style, seed)
-					for _, k := range rightKernels() {
-						r := judge(t, s, k)
-						key := fmt.Sprintf("%-10s %-4s", s.node.Kind, class)
-						if r.Ratio > worst[key] {
-							worst[key] = r.Ratio
-							note[key] = fmt.Sprintf("%s | %s | %s", style, k.name, r)
-						}
-					}
+					jobs <- job{node, class, style, seed}
 				}
 			}
 		}
 	}
-	for k, v := range worst {
-		t.Logf("%s %.3f %s", k, v, note[k])
+	close(jobs)
+	wg.Wait()
+	criteria := []compare.Criterion{compare.Bound, compare.Largest, compare.RMS, compare.RowRMS, compare.SliceRMS, compare.Bias, compare.Shrink}
+	t.Logf("%d tensors; error over limit, the largest of all:\n%-22s%10v", tensors, "", criteria)
+	for _, key := range slices.Sorted(maps.Keys(nearest)) {
+		line := key
+		for _, c := range criteria {
+			line += fmt.Sprintf(" %9.3f", nearest[key][c])
+		}
+		t.Log(line)
 	}
 }
