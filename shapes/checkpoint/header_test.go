@@ -118,6 +118,7 @@ var malformed = []struct {
 	{"product beyond 64 bits, come round to 4", fileOf(jsonObject(entry("a", "U8", "[4294967297,4294967297,4294967297,4]", 0, 4)), 4), "a: shape [4294967297 4294967297 4294967297 4] has more values than can be counted"},
 	{"product of 2^64, come round to 0", fileOf(jsonObject(entry("a", "U8", "[4294967296,4294967296]", 0, 0)), 0), "a: shape [4294967296 4294967296] has more values than can be counted"},
 	{"zero after an overflow", fileOf(jsonObject(entry("a", "F32", "[4611686018427387904,4,0]", 0, 0)), 0), "a: shape [4611686018427387904 4 0] has more values than can be counted"},
+	{"zero after 2^63 values", fileOf(jsonObject(entry("a", "U8", "[4294967296,2147483648,0]", 0, 0)), 0), "a: shape [4294967296 2147483648 0] has more values than can be counted"},
 	{"bits beyond 64 bits, come round to 0", fileOf(jsonObject(entry("a", "F32", "[4611686018427387904]", 0, 0)), 0), "a: shape [4611686018427387904] of F32 has more bits than can be counted"},
 	{"half a byte", fileOf(jsonObject(entry("a", "F4", "[3]", 0, 1)), 1), "a: shape [3] of F4 is not a whole number of bytes"},
 	{"one offset", fileOf(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0]}}`, 4), "a: data_offsets has 1 numbers, want 2"},

@@ -141,6 +141,7 @@ func TestWriteRefusesWhatItCannotWrite(t *testing.T) {
 		{"the metadata's name", []Source{source(metadataKey, 0, 1)}, F32, "__metadata__: is no name for a tensor"},
 		{"a name that is not UTF-8", []Source{source("\xff", 0, 1)}, F32, `"\xff": is no name for a tensor`},
 		{"a negative axis", []Source{source("a", 0, -1, -1)}, F32, "a: shape [-1 -1] has more values than can be counted"},
+		{"a negative axis beside a zero", []Source{source("a", 0, 0, -1)}, F32, "a: shape [0 -1] has more values than can be counted"},
 		{"a shape beyond 64 bits", []Source{source("a", 0, 1<<32, 1<<32)}, F32, "a: shape [4294967296 4294967296] has more values than can be counted"},
 		{"a sum beyond 63 bits", []Source{huge, {"huge2", huge.Shape, nil}, {"huge3", huge.Shape, nil}, {"huge4", huge.Shape, nil}, {"huge5", huge.Shape, nil}}, F16, "huge5: the checkpoint has more bytes than can be counted"},
 	} {
