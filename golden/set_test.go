@@ -255,6 +255,8 @@ func TestRules(t *testing.T) {
 		{"a very long key", raw(manifestFile, `{"format"`, `{"`+strings.Repeat("k", 1<<20)+`":1,"format"`), []string{manifestFile, `kkk"... is not known`}},
 
 		{"a file too many", func(s *toy) { s.put("notes.txt", nil) }, []string{"notes.txt: in the folder, but not in the manifest"}},
+		{"a file too many, the last", func(s *toy) { s.put("zzz", nil) }, []string{"zzz: in the folder, but not in the manifest"}},
+		{"a file too many in a case, the last", func(s *toy) { s.put("text/zzz", nil) }, []string{"text/zzz: in the folder, but not in the manifest"}},
 		{"a file too many in a case", func(s *toy) { s.put("text/notes.txt", nil) }, []string{"text/notes.txt: in the folder, but not in the manifest"}},
 		{"pixels too many", func(s *toy) { s.fsys["text/pixel_values.npy"] = s.fsys["image/pixel_values.npy"] }, []string{"text/pixel_values.npy: in the folder"}},
 		{"a folder too many", func(s *toy) { s.put("more/x", nil) }, []string{"more: in the folder, but not in the manifest"}},
@@ -623,7 +625,12 @@ func TestOpenAFolder(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = set.Case("text")
-		wantError(t, err, "text/values.npy")
+		wantError(t, err, fmt.Sprintf("text/values.npy: %d bytes, want at most %d", len(b)+1, len(b)))
+		if err := os.WriteFile(path, b[:len(b)-1], 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, err = set.Case("text")
+		wantError(t, err, fmt.Sprintf("text/values.npy: %d bytes, want %d", len(b)-1, len(b)))
 	})
 	for _, name := range []string{manifestFile, configFile, "image/values.npy", "image"} {
 		t.Run(name+" a link to a file outside", func(t *testing.T) {
