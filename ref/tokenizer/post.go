@@ -6,7 +6,8 @@ import "slices"
 type affixes struct{ before, after []int }
 
 // postProcessor reads tokenizer.json's "post_processor": TemplateProcessing, ByteLevel (which moves offsets only and changes
-// no id), or a Sequence of them, of which a later one goes around what an earlier one made.
+// no id), or a Sequence with one TemplateProcessing in it. With two of them the library takes what the first one made for a
+// pair of texts.
 func (r *reader) postProcessor(o object) affixes {
 	if o == nil {
 		return affixes{}
@@ -17,17 +18,22 @@ func (r *reader) postProcessor(o object) affixes {
 	case "TemplateProcessing":
 		return r.template(o)
 	case "Sequence":
-		var all affixes
+		var a affixes
+		templates := 0
 		for _, part := range r.objects(o, "processors") {
-			if r.typeOf(part) == "Sequence" {
-				r.fail("a Sequence in a Sequence is not supported")
-				return affixes{}
+			switch r.typeOf(part) {
+			case "ByteLevel":
+			case "TemplateProcessing":
+				a = r.template(part)
+				templates++
+			default:
+				r.fail("%q in a Sequence is not supported, want TemplateProcessing and ByteLevel", r.typeOf(part))
 			}
-			a := r.postProcessor(part)
-			all.before = append(a.before, all.before...)
-			all.after = append(all.after, a.after...)
 		}
-		return all
+		if templates > 1 {
+			r.fail("%d TemplateProcessing in a Sequence are not supported, want one", templates)
+		}
+		return a
 	default:
 		r.fail("%q is not supported, want TemplateProcessing, ByteLevel, a Sequence of them, or none", typ)
 		return affixes{}

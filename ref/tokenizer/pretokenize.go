@@ -45,9 +45,9 @@ func (p preTokenizer) cut(text string, first bool) []string {
 
 // metaspace is Metaspace::pre_tokenize of tokenizers' pre_tokenizers/metaspace.rs. A stretch that starts with a space gets
 // no second one in front: so a space at the start of a text leaves no trace in the ids.
-func (p preTokenizer) metaspace(text string, first bool) []string {
+func (p preTokenizer) metaspace(text string, atStart bool) []string {
 	text = strings.ReplaceAll(text, " ", p.replacement)
-	if !strings.HasPrefix(text, p.replacement) && (p.prepend == prependAlways || p.prepend == prependFirst && first) {
+	if !strings.HasPrefix(text, p.replacement) && (p.prepend == prependAlways || p.prepend == prependFirst && atStart) {
 		text = p.replacement + text
 	}
 	if !p.split {
@@ -55,17 +55,13 @@ func (p preTokenizer) metaspace(text string, first bool) []string {
 	}
 	var pieces []string
 	for text != "" {
-		end := strings.Index(text[len(p.replacement):], p.replacement)
-		if !strings.HasPrefix(text, p.replacement) {
-			end = strings.Index(text, p.replacement)
-		} else if end >= 0 {
-			end += len(p.replacement)
-		}
+		_, first := utf8.DecodeRuneInString(text)
+		end := strings.Index(text[first:], p.replacement)
 		if end < 0 {
-			end = len(text)
+			return append(pieces, text)
 		}
-		pieces = append(pieces, text[:end])
-		text = text[end:]
+		pieces = append(pieces, text[:first+end])
+		text = text[first+end:]
 	}
 	return pieces
 }
