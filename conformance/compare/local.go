@@ -24,7 +24,11 @@ type Budget struct {
 	Pool  Pool    // how far one error of float32 arithmetic reaches
 	Tilt  float64 // relative error that all entries may share, such as that of a rounded constant
 	Copy  bool    // the node only moves values: no arithmetic at all
-	Fused bool    // the value is never stored: an input that the engine does not show
+	Fused bool    // the value is never stored: the engine keeps it in registers
+
+	// Derived says that some input is not the engine's own. An error of an input reaches many entries at once, in
+	// proportions that are the weights' and not chance.
+	Derived bool
 
 	// Skewed says that errors of storage need not average out: a smooth function maps neighbouring numbers of the class to
 	// numbers on one side of their neighbours, as x sigmoid(x) = x/2 + x^2/4 does where x is small.
@@ -303,11 +307,16 @@ func tail(m, g float64) float64 {
 func (j *judge) limit(s stats, own, rows, groups float64) float64 {
 	n := float64(s.n)
 	acc := s.acc / n
-	shared := tail(j.pooled(own, rows), groups)
-	if j.Pool == Whole {
-		shared = lopsided
+	storage, arithmetic := tail(own, groups), tail(j.pooled(own, rows), groups)
+	switch {
+	case j.Derived && groups > 1:
+		storage, arithmetic = tail(1, groups), tail(1, groups)
+	case j.Derived:
+		storage, arithmetic = max(storage, lopsided), max(arithmetic, lopsided)
+	case j.Pool == Whole:
+		arithmetic = lopsided
 	}
-	return math.Sqrt(min((1-acc)*tail(own, groups), s.most/n) + acc*shared)
+	return math.Sqrt(min((1-acc)*storage, s.most/n) + acc*arithmetic)
 }
 
 // independent is how many of the entries first, first + step, ... (count of them) have errors of their own. Entries that round to the same number of
@@ -374,7 +383,7 @@ func (j *judge) checks(rows float64) []Check {
 	if c, has := j.worstSlice(rows); has {
 		checks = append(checks, c)
 	}
-	if j.Skewed && j.Class != F32 {
+	if j.Derived || j.Skewed && j.Class != F32 { // no mean of 0 to be expected
 		return checks
 	}
 	return append(checks,

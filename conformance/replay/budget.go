@@ -20,7 +20,17 @@ func (e *Evaluator) Budget(node shapes.Node, inputs []shapes.Tensor, want shapes
 
 // BudgetDerived is Budget where some inputs are not the engine's own: derived[i] is the budget of inputs[i] if that is the output of Eval
 // and nil if the engine has shown it. What rounding may have done to an input of the first sort is carried through the node.
+// Unless its budget is a FusedBudget, it may have been stored.
 func (e *Evaluator) BudgetDerived(node shapes.Node, inputs []shapes.Tensor, derived []*compare.Budget, want shapes.Tensor, as compare.Arithmetic) (compare.Budget, error) {
+	return e.budget(node, inputs, derived, want, as, false)
+}
+
+// FusedBudget is BudgetDerived for a node whose output an engine is known to keep in registers: computed in float32, with no step of it stored.
+func (e *Evaluator) FusedBudget(node shapes.Node, inputs []shapes.Tensor, derived []*compare.Budget, want shapes.Tensor, as compare.Arithmetic) (compare.Budget, error) {
+	return e.budget(node, inputs, derived, want, as, true)
+}
+
+func (e *Evaluator) budget(node shapes.Node, inputs []shapes.Tensor, derived []*compare.Budget, want shapes.Tensor, as compare.Arithmetic, fused bool) (compare.Budget, error) {
 	if err := e.checkInputs(node, inputs); err != nil {
 		return compare.Budget{}, err
 	}
@@ -30,15 +40,17 @@ func (e *Evaluator) BudgetDerived(node shapes.Node, inputs []shapes.Tensor, deri
 	if len(derived) != len(inputs) {
 		return compare.Budget{}, fmt.Errorf("replay: %s: %d budgets for %d inputs", node.Name, len(derived), len(inputs))
 	}
-	b := compare.Budget{Want: want, Class: as.Class}
+	b := compare.Budget{Want: want, Class: as.Class, Fused: fused}
 	if f := budgets[node.Kind]; f == nil {
 		b.Copy = true
 	} else {
 		s := newSums(len(want.Data), as)
+		s.fused = fused
 		if err := f(e, node, inputs, want, s); err != nil {
 			return compare.Budget{}, fmt.Errorf("replay: %s: %w", node.Name, err)
 		}
 		b = s.budget(want)
+		b.Fused = fused
 	}
 	for i, d := range derived {
 		if d == nil {
@@ -81,6 +93,7 @@ type sums struct {
 	pool                 compare.Pool
 	tilt                 float64
 	skewed               bool
+	fused                bool // nothing is stored
 }
 
 func newSums(n int, as compare.Arithmetic) *sums {
@@ -98,7 +111,7 @@ func (s *sums) round(i int, worst, chance2 float64) {
 
 // store counts the rounding of one intermediate value to storage; its error reaches the result multiplied by times.
 func (s *sums) store(i int, value, times float64) {
-	if s.Class == compare.F32 {
+	if s.Class == compare.F32 || s.fused {
 		m := value * times
 		s.round(i, m, m*m)
 		return
@@ -111,7 +124,7 @@ func (s *sums) store(i int, value, times float64) {
 // halfSteps is by how much each x times scale may change when it is stored, and whether any of them does.
 func (s *sums) halfSteps(x []float32, scale float64) (steps []float64, rounded bool) {
 	steps = make([]float64, len(x))
-	if s.Class == compare.F32 {
+	if s.Class == compare.F32 || s.fused {
 		return steps, false
 	}
 	for i, v := range x {

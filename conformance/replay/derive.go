@@ -8,21 +8,17 @@ import (
 	"github.com/llavaref/llavaref/shapes"
 )
 
-// Fused is the budget of a node whose output an engine keeps in registers: computed in float32, never stored.
-// Without it, BudgetDerived assumes that the values it is not shown may have been stored as transformers stores them.
-func Fused(b compare.Budget) *compare.Budget {
-	b.Sto, b.StoRMS, b.Fused = nil, nil, true
-	return &b
-}
-
 // carry adds to b what the errors of input number i may do to the node's output. Errors at the worst are carried by the magnitudes of
 // the derivatives, squares of chance errors by their squares, both through the node itself.
 func (e *Evaluator) carry(n shapes.Node, in []shapes.Tensor, i int, d compare.Budget, b *compare.Budget) error {
 	h := func(w float64) float64 {
-		if d.Class == compare.F32 {
+		if d.Fused {
 			return 0
 		}
 		return d.Class.HalfStep(w)
+	}
+	if b.Sto == nil && d.Class != compare.F32 {
+		b.Sto, b.StoRMS = make([]float32, len(b.Want.Data)), make([]float32, len(b.Want.Data))
 	}
 	steps := []struct {
 		from, into []float32
@@ -42,9 +38,9 @@ func (e *Evaluator) carry(n shapes.Node, in []shapes.Tensor, i int, d compare.Bu
 	}
 	b.Pool = max(b.Pool, d.Pool)
 	b.Tilt += d.Tilt
-	b.Skewed = b.Skewed || d.Skewed
+	b.Derived = true
 	for k, s := range steps {
-		if k >= 2 && (d.Fused || d.Class == compare.F32) {
+		if k >= 2 && d.Class == compare.F32 {
 			break
 		}
 		err := shapes.NewTensor(d.Want.Shape...)
