@@ -25,7 +25,7 @@ type checkFlags struct {
 	verbose, failFast                                       bool
 }
 
-func checkCommand() *cobra.Command {
+func checkCommand(find finder) *cobra.Command {
 	var f checkFlags
 	cmd := &cobra.Command{
 		Use:   "check",
@@ -67,7 +67,7 @@ Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test.`,
 	fs.StringVar(&f.out, "out", "", "write there instead of to the standard output; the file appears when it is complete")
 	fs.BoolVarP(&f.verbose, "verbose", "v", false, "one line a node")
 	fs.BoolVar(&f.failFast, "fail-fast", false, "stop after the first case that does not pass")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd) }
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd, find) }
 	return cmd
 }
 
@@ -82,7 +82,7 @@ func defaultSets() []string {
 	return names
 }
 
-func (f *checkFlags) run(cmd *cobra.Command) error {
+func (f *checkFlags) run(cmd *cobra.Command, find finder) error {
 	if err := oneOf("format", f.format, "text", "json", "junit", "markdown", "svg"); err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (f *checkFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	open, err := engines.Find(f.engine)
+	open, err := find(f.engine)
 	if err != nil {
 		return usage("--engine: %w", err)
 	}

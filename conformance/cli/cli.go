@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/llavaref/llavaref/conformance"
+	"github.com/llavaref/llavaref/conformance/engines"
 	"github.com/llavaref/llavaref/shapes"
 )
 
@@ -49,7 +51,14 @@ func usage(format string, args ...any) error {
 // Run runs one command line, without the program's name in front, and returns the exit code:
 // 0 conformant, 1 not conformant or differences found, 2 wrong usage, 3 the question could not be answered.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := rootCommand()
+	return run(ctx, args, stdout, stderr, engines.Find)
+}
+
+// finder finds an engine by its name.
+type finder func(name string) (conformance.Opener, error)
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer, find finder) int {
+	root := rootCommand(find)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -72,7 +81,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return code
 }
 
-func rootCommand() *cobra.Command {
+func rootCommand(find finder) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "llavaref",
 		Short: "Reference implementation and conformance suite for LLaVA-1.6 and LLaVA-1.5",
@@ -90,7 +99,7 @@ answered (a file is missing or broken, or nothing was compared).`,
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{exitUsage, err} })
-	root.AddCommand(checkCommand(), paramsCommand(), nodesCommand(), weightsCommand(), convertCommand(), goldenCommand(), versionCommand())
+	root.AddCommand(checkCommand(find), paramsCommand(), nodesCommand(), weightsCommand(), convertCommand(), goldenCommand(), versionCommand())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }

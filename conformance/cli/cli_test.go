@@ -11,6 +11,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 
+	"github.com/llavaref/llavaref/conformance/engines"
 	"github.com/llavaref/llavaref/conformance/internal/enginetest"
 )
 
@@ -73,7 +74,7 @@ func grow(ts *testscript.TestScript, neg bool, args []string) {
 func TestTheExamplesInTheHelpWork(t *testing.T) {
 	dir := t.TempDir()
 	examples := 0
-	for _, cmd := range allCommands(rootCommand()) {
+	for _, cmd := range allCommands(rootCommand(engines.Find)) {
 		if cmd.Example == "" {
 			t.Errorf("%s has no example in its help", cmd.CommandPath())
 			continue
@@ -113,7 +114,7 @@ func allCommands(c *cobra.Command) []*cobra.Command {
 }
 
 func TestHelpFitsATerminal(t *testing.T) {
-	for _, cmd := range allCommands(rootCommand()) {
+	for _, cmd := range allCommands(rootCommand(engines.Find)) {
 		if cmd.Long == "" || cmd.Short == "" {
 			t.Errorf("%s has no manual", cmd.CommandPath())
 		}
