@@ -16,7 +16,9 @@ var registry = map[string]conformance.Opener{
 }
 
 // Names lists the engines that Find knows.
-func Names() []string { return slices.Sorted(maps.Keys(registry)) }
+func Names() []string { return sorted(registry) }
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // Find is the engine of a name.
 func Find(name string) (conformance.Opener, error) {
