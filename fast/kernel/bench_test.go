@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 	"unsafe"
 )
 
@@ -18,14 +17,15 @@ import (
 
 // clock measures work against a limit.
 type clock struct {
+	now                func() float64
 	limit, work, ratio []float64
 }
 
 func (c *clock) step(limit, work func() float64) {
 	rate := func(f func() float64) float64 {
-		start := time.Now()
+		start := c.now()
 		amount := f()
-		return amount / time.Since(start).Seconds() / 1e9
+		return amount / (c.now() - start) / 1e9
 	}
 	if len(c.limit) == 0 {
 		c.limit = append(c.limit, rate(limit))
@@ -145,7 +145,7 @@ func benchmarkGemm(b *testing.B, m *implementation, typ Type, class Class, rows,
 		what, amount = Read, bytes
 		region = allocate(b, 64<<20)
 	}
-	var c clock
+	c := clock{now: benchNow(b)}
 	i := 0
 	for b.Loop() {
 		c.step(func() float64 { return pool.Reach(what, peakSteps, region) }, func() float64 {
@@ -186,7 +186,7 @@ func BenchmarkPack(b *testing.B) {
 					w.U16 = nil
 				}
 				to := allocate(b, PackedSize(w))
-				var c clock
+				c := clock{now: benchNow(b)}
 				for b.Loop() {
 					c.step(func() float64 { return pool.Reach(Read, 0, raw) }, func() float64 {
 						pool.Pack(to, w, Float32)

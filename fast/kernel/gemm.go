@@ -50,15 +50,12 @@ func (r rows) tile(i int) (row, height int) {
 	return i*base + more, base
 }
 
-// Sizes of the work's parts, in bytes and panels.
-const (
+// Sizes of the work's parts. Tests change them; the results do not depend on them.
+var (
 	rowsBlockBytes = 560 << 10 // packed x of a block of k that stays in the second-level cache
-
-	groupPanels = 4 // panels that visit a block of rows one after the other
+	scratchBytes   = 64 << 20  // packed x at a time
+	groupPanels    = 4         // panels that visit a block of rows one after the other
 )
-
-// scratchBytes is how much packed x a pool makes at a time. A test makes it smaller.
-var scratchBytes = 64 << 20
 
 // Gemm computes y = x Wᵀ + bias, for m rows of x. bias may be nil. y must not overlap x, bias or W.
 // Lengths are exact: x m*K, y m*N, bias N; Gemm panics at any other.

@@ -105,7 +105,7 @@ func Direct(m Matrix, class Class) *Weights {
 const panelWidth = 32
 
 // Sizes of a block of k, in values: 16 to 28 KiB of a tile of x, and 64 KiB of a panel as float32.
-const (
+var (
 	blockFloat32  = 512
 	blockBFloat16 = 1024
 )

@@ -296,7 +296,7 @@ loop:
 	RET
 
 // func packRowsAVX512(t *packing)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·packRowsAVX512(SB), NOSPLIT, $0-8
 	// packRowsAVX512 lays 1 to 16 rows of x out for a tile, [k][rows].
 	// 
@@ -322,69 +322,85 @@ TEXT ·packRowsAVX512(SB), NOSPLIT, $0-8
 
 loop:
 	// rows past the last stay what they were: no lane of them is stored
-	MOVQ    SI, R10
-	MOVQ    BX, DX
-	VMOVUPS (R10), Z0
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z1
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z2
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z3
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z4
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z5
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z6
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z7
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z8
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z9
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z10
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z11
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z12
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z13
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z14
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z15
+	MOVQ       SI, R10
+	MOVQ       BX, DX
+	PREFETCHT0 512(R10)
+	VMOVUPS    (R10), Z0
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	VMOVUPS    (R10), Z1
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	VMOVUPS    (R10), Z2
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	VMOVUPS    (R10), Z3
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	VMOVUPS    (R10), Z4
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	VMOVUPS    (R10), Z5
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	VMOVUPS    (R10), Z6
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	VMOVUPS    (R10), Z7
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	VMOVUPS    (R10), Z8
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	VMOVUPS    (R10), Z9
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	VMOVUPS    (R10), Z10
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	VMOVUPS    (R10), Z11
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	VMOVUPS    (R10), Z12
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	VMOVUPS    (R10), Z13
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	VMOVUPS    (R10), Z14
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	VMOVUPS    (R10), Z15
 
 turn:
 	// dwords of two rows side by side, in each quarter: a0 b0 a1 b1, a2 b2 a3 b3
@@ -495,7 +511,7 @@ turn:
 	RET
 
 // func packRowsDotAVX512(t *packing)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·packRowsDotAVX512(SB), NOSPLIT, $0-8
 	// packRowsDotAVX512 rounds 1 to 16 rows of x to bfloat16 and lays them out for a tile, [k/2][rows][2].
 	// 
@@ -521,145 +537,177 @@ TEXT ·packRowsDotAVX512(SB), NOSPLIT, $0-8
 
 loop:
 	// rows past the last stay what they were: no lane of them is stored
-	MOVQ    SI, R10
-	MOVQ    BX, DX
-	VMOVUPS (R10), Z30
-	VMOVUPS 64(R10), Z31
+	MOVQ       SI, R10
+	MOVQ       BX, DX
+	PREFETCHT0 512(R10)
+	PREFETCHT0 576(R10)
+	VMOVUPS    (R10), Z30
+	VMOVUPS    64(R10), Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z0
-	LONG    $0x40079262
-	WORD    $0xc672
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z30
-	VMOVUPS 64(R10), Z31
+	LONG       $0x40079262
+	WORD       $0xc672
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	PREFETCHT0 576(R10)
+	VMOVUPS    (R10), Z30
+	VMOVUPS    64(R10), Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z1
-	LONG    $0x40079262
-	WORD    $0xce72
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z30
-	VMOVUPS 64(R10), Z31
+	LONG       $0x40079262
+	WORD       $0xce72
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	PREFETCHT0 576(R10)
+	VMOVUPS    (R10), Z30
+	VMOVUPS    64(R10), Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z2
-	LONG    $0x40079262
-	WORD    $0xd672
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z30
-	VMOVUPS 64(R10), Z31
+	LONG       $0x40079262
+	WORD       $0xd672
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	PREFETCHT0 576(R10)
+	VMOVUPS    (R10), Z30
+	VMOVUPS    64(R10), Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z3
-	LONG    $0x40079262
-	WORD    $0xde72
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z30
-	VMOVUPS 64(R10), Z31
+	LONG       $0x40079262
+	WORD       $0xde72
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	PREFETCHT0 576(R10)
+	VMOVUPS    (R10), Z30
+	VMOVUPS    64(R10), Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z4
-	LONG    $0x40079262
-	WORD    $0xe672
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z30
-	VMOVUPS 64(R10), Z31
+	LONG       $0x40079262
+	WORD       $0xe672
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	PREFETCHT0 576(R10)
+	VMOVUPS    (R10), Z30
+	VMOVUPS    64(R10), Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z5
-	LONG    $0x40079262
-	WORD    $0xee72
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z30
-	VMOVUPS 64(R10), Z31
+	LONG       $0x40079262
+	WORD       $0xee72
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	PREFETCHT0 576(R10)
+	VMOVUPS    (R10), Z30
+	VMOVUPS    64(R10), Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z6
-	LONG    $0x40079262
-	WORD    $0xf672
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z30
-	VMOVUPS 64(R10), Z31
+	LONG       $0x40079262
+	WORD       $0xf672
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	PREFETCHT0 576(R10)
+	VMOVUPS    (R10), Z30
+	VMOVUPS    64(R10), Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z7
-	LONG    $0x40079262
-	WORD    $0xfe72
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z30
-	VMOVUPS 64(R10), Z31
+	LONG       $0x40079262
+	WORD       $0xfe72
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	PREFETCHT0 576(R10)
+	VMOVUPS    (R10), Z30
+	VMOVUPS    64(R10), Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z8
-	LONG    $0x40071262
-	WORD    $0xc672
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z30
-	VMOVUPS 64(R10), Z31
+	LONG       $0x40071262
+	WORD       $0xc672
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	PREFETCHT0 576(R10)
+	VMOVUPS    (R10), Z30
+	VMOVUPS    64(R10), Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z9
-	LONG    $0x40071262
-	WORD    $0xce72
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z30
-	VMOVUPS 64(R10), Z31
+	LONG       $0x40071262
+	WORD       $0xce72
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	PREFETCHT0 576(R10)
+	VMOVUPS    (R10), Z30
+	VMOVUPS    64(R10), Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z10
-	LONG    $0x40071262
-	WORD    $0xd672
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z30
-	VMOVUPS 64(R10), Z31
+	LONG       $0x40071262
+	WORD       $0xd672
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	PREFETCHT0 576(R10)
+	VMOVUPS    (R10), Z30
+	VMOVUPS    64(R10), Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z11
-	LONG    $0x40071262
-	WORD    $0xde72
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z30
-	VMOVUPS 64(R10), Z31
+	LONG       $0x40071262
+	WORD       $0xde72
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	PREFETCHT0 576(R10)
+	VMOVUPS    (R10), Z30
+	VMOVUPS    64(R10), Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z12
-	LONG    $0x40071262
-	WORD    $0xe672
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z30
-	VMOVUPS 64(R10), Z31
+	LONG       $0x40071262
+	WORD       $0xe672
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	PREFETCHT0 576(R10)
+	VMOVUPS    (R10), Z30
+	VMOVUPS    64(R10), Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z13
-	LONG    $0x40071262
-	WORD    $0xee72
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z30
-	VMOVUPS 64(R10), Z31
+	LONG       $0x40071262
+	WORD       $0xee72
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	PREFETCHT0 576(R10)
+	VMOVUPS    (R10), Z30
+	VMOVUPS    64(R10), Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z14
-	LONG    $0x40071262
-	WORD    $0xf672
-	DECQ    DX
-	JEQ     turn
-	ADDQ    R8, R10
-	VMOVUPS (R10), Z30
-	VMOVUPS 64(R10), Z31
+	LONG       $0x40071262
+	WORD       $0xf672
+	DECQ       DX
+	JEQ        turn
+	ADDQ       R8, R10
+	PREFETCHT0 512(R10)
+	PREFETCHT0 576(R10)
+	VMOVUPS    (R10), Z30
+	VMOVUPS    64(R10), Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z15
 	LONG $0x40071262

@@ -20,8 +20,9 @@ type Pool struct {
 	job    job
 	phases []phase
 	total  int64 // tasks of all phases
-	xs     []float32
-	x      unsafe.Pointer // xs from its first multiple of 64 bytes
+	xs     []byte // packed x, from Alloc
+	freeXs func() error
+	x      unsafe.Pointer // xs, or a row of x that needs no packing
 
 	next   atomic.Int64  // the first task that nobody has taken
 	done   atomic.Int64  // tasks that have run
@@ -73,6 +74,7 @@ func (p *Pool) Close() {
 	p.round.Add(1)
 	p.wakeHelpers()
 	p.helpers.Wait()
+	p.free()
 }
 
 // Threads is the number of threads of the pool.
@@ -178,10 +180,25 @@ func (p *Pool) work(w *worker) {
 
 // scratch makes room for n packed values of x.
 func (p *Pool) scratch(n int) {
-	if len(p.xs) < n+16 {
-		p.xs = make([]float32, n+16)
+	if len(p.xs) < 4*n {
+		p.free()
+		mem, free, err := Alloc(4 * n)
+		if err != nil {
+			panic(err) // as the Go heap does when memory is out
+		}
+		p.xs, p.freeXs = mem, free
 	}
-	p.x = aligned(p.xs)
+	p.x = unsafe.Pointer(unsafe.SliceData(p.xs))
+}
+
+func (p *Pool) free() {
+	if p.freeXs == nil {
+		return
+	}
+	if err := p.freeXs(); err != nil {
+		panic(err)
+	}
+	p.xs, p.freeXs, p.x = nil, nil, nil
 }
 
 // aligned is the first multiple of 64 bytes in the slice, which must have 16 values to spare.

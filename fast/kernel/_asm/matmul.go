@@ -141,6 +141,7 @@ func (a *asm) tile512(f format, s shape) {
 	for i := range 2 * s.panels * s.rows {
 		a.VPXORD(zs[i], zs[i], zs[i])
 	}
+	a.prefetchY(s, 128)
 	loop := s.label("loop")
 	a.Label(loop)
 	for half := range f.halves() {
@@ -218,6 +219,23 @@ func (a *asm) weights512(f format, w reg.Register, half int) {
 	}
 }
 
+// prefetchY asks for the tile of y, which will be needed when the sums are done.
+func (a *asm) prefetchY(s shape, bytes int) {
+	if s.panels > 1 {
+		return
+	}
+	a.MOVQ(mem(reg.RAX, tileSrc), reg.R11)
+	a.MOVQ(mem(reg.RAX, tileSrcStride), reg.R12)
+	for i := range s.rows {
+		for at := 0; at < bytes; at += 64 {
+			a.PREFETCHT0(mem(reg.R11, at))
+		}
+		if i+1 < s.rows {
+			a.ADDQ(reg.R12, reg.R11)
+		}
+	}
+}
+
 func (a *asm) broadcast512(f format, x operand.Mem) {
 	if f == dot {
 		a.VPBROADCASTD(x, reg.Z30)
@@ -283,6 +301,7 @@ func (a *asm) tile256(f format, s shape) {
 	for i := range s.panels * s.rows * vecs {
 		a.VXORPS(ys[i], ys[i], ys[i])
 	}
+	a.prefetchY(s, 64*s.panels)
 	loop := s.label("loop")
 	a.Label(loop)
 	for half := range 2 {

@@ -146,7 +146,9 @@ func (a *asm) packRows512() {
 		a.MOVQ(reg.RSI, reg.R10)
 		a.MOVQ(reg.RBX, reg.RDX)
 		for i := range 16 {
+			a.PREFETCHT0(mem(reg.R10, 512))
 			if v.bf16 {
+				a.PREFETCHT0(mem(reg.R10, 512+64))
 				a.VMOVUPS(mem(reg.R10, 0), reg.Z30)
 				a.VMOVUPS(mem(reg.R10, 64), reg.Z31)
 				a.toBF16(i, 31, 30)

@@ -1,0 +1,33 @@
+//go:build !purego
+
+package kernel
+
+var neonMatmul = matmulOps{
+	rows:    6,
+	columns: 16,
+	streams: func(rows int) int { return []int{1, 2, 1, 1, 1, 1, 1}[rows] },
+	tile:    [3]func(*tile){F32: tileF32NEON, F16: tileF16NEON, BF16: tileBF16NEON},
+	packX:   packRowsNEON,
+	xValues: 4,
+	xRows:   func(rows int) bool { return rows >= 4 },
+}
+
+var neonLimits = limitOps{fma: peakFMANEON, fmaStep: 24 * 4 * 2, read: readStreamsNEON}
+
+//go:noescape
+func tileF32NEON(t *tile)
+
+//go:noescape
+func tileF16NEON(t *tile)
+
+//go:noescape
+func tileBF16NEON(t *tile)
+
+//go:noescape
+func packRowsNEON(t *packing)
+
+//go:noescape
+func peakFMANEON(t *probe)
+
+//go:noescape
+func readStreamsNEON(t *probe)
