@@ -4,7 +4,6 @@ Made with safetensors 0.8.0, huggingface_hub 2.4.0, numpy 2.4.6; write_test.go h
 """
 
 import json
-import struct
 from pathlib import Path
 
 import numpy as np
