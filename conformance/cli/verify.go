@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -118,17 +117,3 @@ func list(w io.Writer, heading string, lines []string, all bool) {
 	}
 	fmt.Fprintln(w)
 }
-
-// parseDType reads a dtype as flags spell it: f32, f16 or bf16.
-func parseDType(s string) (checkpoint.DType, error) {
-	d := checkpoint.DType(strings.ToUpper(s))
-	if !d.Readable() || s != strings.ToLower(s) {
-		return "", usage("--dtype %q, want f32, f16 or bf16", s)
-	}
-	return d, nil
-}
-
-// torchNames are the dtypes as config.json spells them.
-var torchNames = map[checkpoint.DType]string{checkpoint.F32: "float32", checkpoint.F16: "float16", checkpoint.BF16: "bfloat16"}
-
-var errNoSize = errors.New("want bytes, or a number with KB, MB, GB (powers of 1000) or KiB, MiB, GiB (powers of 1024)")

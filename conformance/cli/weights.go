@@ -121,6 +121,20 @@ It is all or nothing: the files appear when all of them are complete. A folder t
 	return cmd
 }
 
+// parseDType reads a dtype as flags spell it: f32, f16 or bf16.
+func parseDType(s string) (checkpoint.DType, error) {
+	d := checkpoint.DType(strings.ToUpper(s))
+	if !d.Readable() || s != strings.ToLower(s) {
+		return "", usage("--dtype %q, want f32, f16 or bf16", s)
+	}
+	return d, nil
+}
+
+// torchNames are the dtypes as config.json spells them.
+var torchNames = map[checkpoint.DType]string{checkpoint.F32: "float32", checkpoint.F16: "float16", checkpoint.BF16: "bfloat16"}
+
+var errNoSize = errors.New("want bytes, or a number with KB, MB, GB (powers of 1000) or KiB, MiB, GiB (powers of 1024)")
+
 // parseSize reads a number of bytes; 0 for the empty string.
 func parseSize(s string) (int64, error) {
 	if s == "" {
