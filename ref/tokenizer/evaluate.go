@@ -616,14 +616,18 @@ func (e *evaluation) filter(v any, f *nodes.FilterCall) (any, error) {
 		return nil, err
 	}
 	args := list.([]any)
-	switch s, isString := v.(string); {
+	s, isString := v.(string)
+	if _, is := v.(undefined); is {
+		isString = true // these filters take its text, which is empty
+	}
+	switch {
 	case f.Name == "selectattr" && len(args) == 3:
 		return e.selectAttr(v, args, true)
 	case f.Name == "rejectattr" && len(args) == 3:
 		return e.selectAttr(v, args, false)
 	case (f.Name == "trim" || f.Name == "upper" || f.Name == "lower") && len(args) == 0 && isString:
 		return e.method(s, map[string]string{"trim": "strip", "upper": "upper", "lower": "lower"}[f.Name], nil)
-	case (f.Name == "length" || f.Name == "count") && len(args) == 0 && isString:
+	case (f.Name == "length" || f.Name == "count") && len(args) == 0 && isString: // 0 for undefined, too
 		return utf8.RuneCountInString(s), e.step(len(s))
 	case (f.Name == "default" || f.Name == "d") && len(args) == 1:
 		if _, is := v.(undefined); is {

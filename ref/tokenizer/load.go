@@ -178,8 +178,9 @@ func (t *Tokenizer) checkBOS(r *reader, config object) {
 	}
 }
 
-// loadTemplate finds the chat template as processors do: chat_template.json before chat_template.jinja, then what the
-// processor's or the tokenizer's configuration holds. missing says where it was looked for if there is none.
+// loadTemplate finds the chat template as processors do: chat_template.json (4.43 to 4.51) before chat_template.jinja (from
+// 4.52), then what the configuration of the processor (4.42) or of the tokenizer (before) holds. missing says where it was
+// looked for if there is none.
 func loadTemplate(dir string, config, processor object) (t *chatTemplate, missing, err error) {
 	text, found := "", false
 	old, err := readObject(dir, "chat_template.json")
@@ -214,7 +215,7 @@ func loadTemplate(dir string, config, processor object) (t *chatTemplate, missin
 		return nil, nil, r.err
 	}
 	if !found {
-		return nil, fmt.Errorf("tokenizer: no chat template in %s: it stands in chat_template.json, in chat_template.jinja, or under chat_template in tokenizer_config.json", dir), nil
+		return nil, fmt.Errorf("tokenizer: no chat template in %s: it stands in chat_template.json, in chat_template.jinja, or under chat_template in processor_config.json or tokenizer_config.json", dir), nil
 	}
 	t, err = parseTemplate(text)
 	return t, nil, err

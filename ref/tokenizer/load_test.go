@@ -1,0 +1,314 @@
+package tokenizer
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/llavaref/llavaref/shapes"
+)
+
+// expected is what the version that wrote a folder makes of it.
+type expected struct {
+	Version  string               `json:"transformers"`
+	IDs      [][2]json.RawMessage `json:"ids"`
+	Messages json.RawMessage      `json:"messages"`
+	Prompt   string               `json:"prompt"`
+}
+
+func TestFoldersOfEveryVersionAreRead(t *testing.T) {
+	folders, err := filepath.Glob(filepath.Join(vectors, "layouts", "*"))
+	if err != nil || len(folders) != 14 {
+		t.Fatalf("%d folders, %v", len(folders), err)
+	}
+	for _, dir := range folders {
+		family, version, _ := strings.Cut(filepath.Base(dir), "-")
+		t.Run(family+" "+version, func(t *testing.T) {
+			tok, err := Load(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want expected
+			data, err := os.ReadFile(filepath.Join(dir, "expected.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := json.Unmarshal(data, &want); err != nil {
+				t.Fatal(err)
+			}
+			for _, pair := range want.IDs {
+				var text string
+				var ids []int
+				scan(t, pair[:], &text, &ids)
+				if got := tok.Encode(text, true); !slices.Equal(got, ids) {
+					t.Errorf("Encode(%q) = %v, want %v", text, got, ids)
+				}
+			}
+			messages, err := ParseMessages(want.Messages)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text, err := tok.Template(messages, true); err != nil || text != want.Prompt {
+				t.Errorf("Template = %q, %v, want %q", text, err, want.Prompt)
+			}
+			variant := map[string]Variant{"llama3": ByteLevel, "llama2": Prepend}[family]
+			if family == "llama2" && strings.HasPrefix(version, "5.") {
+				variant = Metaspace // written into tokenizer.json
+			}
+			if tok.Variant() != variant {
+				t.Errorf("Variant() = %q, want %q", tok.Variant(), variant)
+			}
+			checkIDs(t, tok, family)
+			checkProcessor(t, tok, dir, family)
+		})
+	}
+}
+
+// checkIDs holds begin-of-text, image token and stop ids against the tiny tokenizers' own.
+func checkIDs(t *testing.T, tok *Tokenizer, family string) {
+	wantBOS, wantStop := 1, 2
+	if family == "llama3" {
+		wantBOS, wantStop = tok.added.byContent["<|begin_of_text|>"], tok.added.byContent["<|eot_id|>"]
+	}
+	if bos, ok := tok.BOS(); !ok || bos != wantBOS {
+		t.Errorf("BOS() = %d, %v, want %d", bos, ok, wantBOS)
+	}
+	if stop, err := tok.Stop(); err != nil || !slices.Equal(stop, []int{wantStop}) {
+		t.Errorf("Stop() = %v, %v, want [%d]", stop, err, wantStop)
+	}
+	if image, err := tok.ImageToken(); err != nil || image != tok.added.byContent["<image>"] {
+		t.Errorf("ImageToken() = %d, %v", image, err)
+	}
+}
+
+// checkProcessor counts a picture that fills one tile: 16 patches, and for LLaVA-1.6 a canvas of 1x2 tiles of which half is kept.
+func checkProcessor(t *testing.T, tok *Tokenizer, dir, family string) {
+	p, err := tok.Processor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := 16
+	if family == "llama3" {
+		want = 16 + 16 + 4
+	}
+	if n, err := p.ImageTokens(shapes.Size{H: 56, W: 56}); err != nil || n != want {
+		t.Errorf("ImageTokens = %d, %v, want %d", n, err, want)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := shapes.ParseConfig(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Check(c); err != nil {
+		t.Error(err)
+	}
+}
+
+// edited is a copy of a layout's folder with some files changed; nil takes one away.
+func edited(t *testing.T, layout string, files map[string]any) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(vectors, "layouts", layout))); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range files {
+		path := filepath.Join(dir, name)
+		var data []byte
+		switch change := change.(type) {
+		case nil:
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		case string:
+			data = []byte(change)
+		case map[string]any: // fields to set; nil takes one away
+			old, err := os.ReadFile(path)
+			if err != nil {
+				old = []byte("{}")
+			}
+			var o map[string]any
+			if err := json.Unmarshal(old, &o); err != nil {
+				t.Fatal(err)
+			}
+			maps.Copy(o, change)
+			for key, v := range change {
+				if v == nil {
+					delete(o, key)
+				}
+			}
+			if data, err = json.Marshal(o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+type fields = map[string]any
+
+func TestWhatIsMissingOrContradictsIsNamed(t *testing.T) {
+	template := func(tok *Tokenizer) error { _, err := tok.Template([]Message{User("a", 0)}, true); return err }
+	image := func(tok *Tokenizer) error { _, err := tok.ImageToken(); return err }
+	processor := func(tok *Tokenizer) error { _, err := tok.Processor(); return err }
+	stop := func(tok *Tokenizer) error { _, err := tok.Stop(); return err }
+	for _, c := range []struct {
+		name, layout string
+		files        map[string]any
+		then         func(*Tokenizer) error // nil if Load itself fails
+		want         string
+	}{
+		{"no tokenizer.json", "llama3-4.57.6", fields{"tokenizer.json": nil}, nil, "tokenizer.json is missing in"},
+		{"SentencePiece's file only", "llama2-4.44.2", fields{"tokenizer.json": nil, "tokenizer.model": "x"}, nil, "tokenizer.model, which is there, is the same vocabulary"},
+		{"no template anywhere", "llama3-4.57.6", fields{"chat_template.jinja": nil}, template, "chat_template.json, in chat_template.jinja, or under chat_template in processor_config.json or tokenizer_config.json"},
+		{"a template file without one", "llama3-4.44.2", fields{"chat_template.json": "{}"}, nil, "chat_template.json: chat_template is missing"},
+		{"a template that cannot be read", "llama3-4.57.6", fields{"chat_template.jinja": "{% for %}"}, nil, "chat template"},
+		{"a list of templates without a default", "llama3-4.39.3", fields{"tokenizer_config.json": fields{"chat_template": []any{fields{"name": "tool_use", "template": "x"}}}}, nil, `none of the list is named "default"`},
+		{"no config.json", "llama3-4.57.6", fields{"config.json": nil}, processor, "config.json is missing in"},
+		{"no config.json, image token", "llama3-4.57.6", fields{"config.json": nil}, image, "config.json is missing in"},
+		{"another model", "llama3-4.57.6", fields{"config.json": fields{"model_type": "qwen2_vl"}}, processor, `model_type "qwen2_vl", want "llava_next" or "llava"`},
+		{"no image processor", "llama3-4.57.6", fields{"preprocessor_config.json": nil}, processor, "preprocessor_config.json: it is missing"},
+		{"no image processor of 5.x", "llama3-5.23.0", fields{"processor_config.json": fields{"image_processor": nil}}, processor, "it is missing: the image processor stands in it, or from transformers 5 on in processor_config.json"},
+		{"no stop ids", "llama3-4.57.6", fields{"generation_config.json": nil, "config.json": nil}, stop, "neither generation_config.json nor config.json"},
+		{"a generation config without stop ids", "llama3-4.57.6", fields{"generation_config.json": "{}"}, stop, "generation_config.json has no eos_token_id"},
+		{"stop ids of a wrong kind", "llama3-4.57.6", fields{"generation_config.json": `{"eos_token_id": ["a"]}`}, nil, "eos_token_id"},
+		{"image token of the other family", "llama3-4.57.6", fields{"config.json": fields{"image_token_index": nil, "image_token_id": 32000}}, image, `"<image>" has id 273 in tokenizer.json, but image_token_id is 32000 in config.json`},
+		{"image token of the original LLaVA", "llama3-4.57.6", fields{"config.json": fields{"image_token_index": -200}}, image, "image_token_index -200, want 0 to"},
+		{"image token that is no token", "llama3-4.57.6", fields{"processor_config.json": fields{"image_token": "<img>"}}, image, `"<img>" is not among the added tokens`},
+		{"a special token that is none", "llama3-4.57.6", fields{"tokenizer_config.json": fields{"pad_token": "<nopad>"}}, nil, `pad_token "<nopad>" is not in tokenizer.json`},
+		{"begin-of-text switched off in one place", "llama2-4.57.6", fields{"tokenizer_config.json": fields{"add_bos_token": false}}, nil, "add_bos_token asks for ids [] around a text, but the post_processor of tokenizer.json puts [1] there"},
+		{"end-of-text switched on in one place", "llama2-4.57.6", fields{"tokenizer_config.json": fields{"add_eos_token": true}}, nil, "add_eos_token asks for ids [2] around a text, but the post_processor of tokenizer.json puts [] there"},
+		{"flags that contradict", "llama3-4.57.6", fields{"tokenizer_config.json": fields{"added_tokens_decoder": fields{"273": fields{"content": "<image>", "special": true, "lstrip": true}}}}, nil, `added_tokens_decoder: "<image>" is`},
+		{"an id that contradicts", "llama3-4.57.6", fields{"tokenizer_config.json": fields{"added_tokens_decoder": fields{"999": fields{"content": "<new>", "special": true}}}}, nil, `"<new>" has id 999, but the library gives it 275`},
+		{"special tokens split", "llama3-4.57.6", fields{"tokenizer_config.json": fields{"split_special_tokens": true}}, nil, "split_special_tokens true is not supported"},
+		{"a folder for a file", "llama3-4.57.6", fields{"config.json": "[]"}, nil, "config.json: not a JSON object"},
+		{"a config that is no JSON", "llama3-4.57.6", fields{"processor_config.json": "{"}, nil, "processor_config.json: not a JSON object"},
+		{"half a surrogate pair", "llama3-4.57.6", fields{"tokenizer_config.json": `{"x": "\ud800"}`}, nil, "half a surrogate pair"},
+		{"unknown select strategy", "llama3-4.57.6", fields{"processor_config.json": fields{"vision_feature_select_strategy": "cls"}}, processor, `vision_feature_select_strategy "cls", want`},
+		{"no centre crop", "llama3-4.57.6", fields{"preprocessor_config.json": fields{"do_center_crop": false}}, processor, "do_center_crop false is not supported"},
+		{"tiles that are no squares", "llama3-4.57.6", fields{"preprocessor_config.json": fields{"crop_size": fields{"height": 28, "width": 56}}}, processor, "want the same number of pixels on all sides"},
+		{"a canvas of parts of tiles", "llama3-4.57.6", fields{"preprocessor_config.json": fields{"image_grid_pinpoints": [][]int{{50, 56}}}}, processor, "not made of whole tiles"},
+		{"a patch larger than the picture", "llama3-4.57.6", fields{"processor_config.json": fields{"patch_size": 57}}, processor, "patch_size 57, but images of 56x56"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tok, err := Load(edited(t, c.layout, c.files))
+			if c.then != nil && err == nil {
+				err = c.then(tok)
+			} else if c.then != nil {
+				t.Fatalf("Load: %v", err)
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "tokenizer: ") {
+				t.Errorf("%v\nwant %q in it", err, c.want)
+			}
+		})
+	}
+	if _, err := Load(filepath.Join(t.TempDir(), "none")); err == nil || !strings.Contains(err.Error(), "is no folder") {
+		t.Error(err)
+	}
+}
+
+// An old checkpoint says nothing of patches and strategy; a new one that says 0 additional tokens counts one short.
+func TestProcessorsThatSayLessOrWrong(t *testing.T) {
+	config := func(t *testing.T, dir string) shapes.Config {
+		data, err := os.ReadFile(filepath.Join(dir, "config.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := shapes.ParseConfig(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for _, c := range []struct {
+		name, layout string
+		files        map[string]any
+		tokens       int
+		check        string // "" if the processor and the model agree
+	}{
+		{"as it stands", "llama3-4.57.6", nil, 36, ""},
+		{"without a processor_config.json", "llama3-4.57.6", fields{"processor_config.json": nil}, 36, ""},
+		{"of 4.45, without num_additional_image_tokens", "llama3-4.57.6", fields{"processor_config.json": fields{"num_additional_image_tokens": nil}}, 36, ""},
+		{"num_additional_image_tokens 0", "llama3-4.57.6", fields{"processor_config.json": fields{"num_additional_image_tokens": 0}}, 35, "num_additional_image_tokens 0 (processor_config.json): 15 image tokens for a tile, but the model has 16 rows for it; it must be 1"},
+		{"num_additional_image_tokens 0, LLaVA-1.5", "llama2-4.57.6", fields{"processor_config.json": fields{"num_additional_image_tokens": 0}}, 15, "num_additional_image_tokens 0"},
+		{"another strategy than the model's", "llama2-4.57.6", fields{"processor_config.json": fields{"vision_feature_select_strategy": "full"}}, 17, `vision_feature_select_strategy "full", but the model's is "default"`},
+		{"other patches than the model's", "llama2-4.57.6", fields{"processor_config.json": fields{"patch_size": 7}}, 64, "patch_size 7, but the model's is 14"},
+		{"the defaults of the class", "llama2-4.57.6", fields{"preprocessor_config.json": "{}"}, 256, "images of 224x224 pixels, but the model's image_size is 56"},
+		{"one number for a size, as in old files", "llama2-4.57.6", fields{"preprocessor_config.json": fields{"size": 56, "crop_size": 56}}, 16, ""},
+		{"other canvases than the model's", "llama3-4.57.6", fields{"preprocessor_config.json": fields{"image_grid_pinpoints": [][]int{{56, 112}}}}, 36, "image_grid_pinpoints"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := edited(t, c.layout, c.files)
+			tok, err := Load(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := tok.Processor()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n, err := p.ImageTokens(shapes.Size{H: 56, W: 56}); err != nil || n != c.tokens {
+				t.Errorf("%d image tokens, %v, want %d", n, err, c.tokens)
+			}
+			err = p.Check(config(t, dir))
+			if (err == nil) != (c.check == "") || err != nil && !strings.Contains(err.Error(), c.check) {
+				t.Errorf("Check: %v, want %q", err, c.check)
+			}
+		})
+	}
+	p := Processor{ModelType: shapes.Llava, PatchSize: 14, SelectStrategy: shapes.SelectDefault, Tile: shapes.Size{H: 14, W: 14}}
+	if n, err := p.ImageTokens(shapes.Size{H: 10, W: 10}); err == nil {
+		t.Errorf("%d image tokens for a picture, want an error", n)
+	}
+	for _, size := range []shapes.Size{{}, {H: -1, W: 5}, {H: 1 << 21, W: 1}} {
+		if n, err := p.ImageTokens(size); err == nil {
+			t.Errorf("%v: %d image tokens, want an error", size, n)
+		}
+	}
+}
+
+func TestStopIDsAreANumberOrAList(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		files map[string]any
+		want  []int
+	}{
+		{"a number", fields{"generation_config.json": `{"eos_token_id": 128009}`}, []int{128009}},
+		{"a list", fields{"generation_config.json": `{"eos_token_id": [128001, 128009]}`}, []int{128001, 128009}},
+		{"no generation_config.json: the model's", fields{"generation_config.json": nil, "config.json": fields{"eos_token_id": 5}}, []int{5}},
+		{"the text model's", fields{"generation_config.json": nil, "config.json": fields{"text_config": fields{"eos_token_id": []int{7, 8}}}}, []int{7, 8}},
+		{"the default of LlamaConfig", fields{"generation_config.json": nil, "config.json": fields{"text_config": fields{}}}, []int{2}},
+	} {
+		tok, err := Load(edited(t, "llama3-4.57.6", c.files))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := tok.Stop(); err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, %v, want %v", c.name, got, err, c.want)
+		}
+	}
+}
+
+// Added tokens that only tokenizer_config.json has are added, with the id that the library gives them.
+func TestAddedTokensOfTheConfiguration(t *testing.T) {
+	tok, err := Load(edited(t, "llama3-4.57.6", fields{"tokenizer_config.json": fields{"added_tokens_decoder": fields{"275": fields{"content": "<new>", "special": true}}}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tok.Encode("a<new>", false); !slices.Equal(got, append(tok.Encode("a", false), 275)) {
+		t.Errorf("got %v", got)
+	}
+	if got := tok.Decode([]int{275, 276}, true); got != "" {
+		t.Errorf("decoded %q, want nothing of a special token and of an id without token", got)
+	}
+}
