@@ -197,6 +197,9 @@ func (e *evaluation) forLoop(s *controlstructures.ForControlStructure) error {
 		return e.run(s.EmptyWrapper.Nodes)
 	}
 	for i, item := range items {
+		if err := e.step(32); err != nil { // what its two scopes cost
+			return err
+		}
 		loop := map[string]any{"index": i + 1, "index0": i, "first": i == 0, "last": i == len(items)-1, "length": len(items),
 			"revindex": len(items) - i, "revindex0": len(items) - i - 1}
 		if err := e.within(map[string]any{s.Key: item, "loop": loop}, s.BodyWrapper.Nodes); err != nil {

@@ -10,7 +10,7 @@ import (
 // Limits on a conversation; a prompt has at most a few thousand positions.
 const (
 	maxMessages     = 1 << 12
-	maxMessagesFile = 1 << 22 // bytes of JSON
+	maxMessagesFile = 1 << 20 // bytes of JSON
 )
 
 // Message is one turn of a conversation.

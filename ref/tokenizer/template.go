@@ -20,8 +20,8 @@ import (
 const (
 	maxTemplate = 1 << 16 // bytes of it
 	maxNesting  = 64      // of brackets and of blocks
-	maxRendered = 1 << 22 // bytes that it may write
-	maxSteps    = 1 << 24 // what it may do: a step for each node, each item of a list, each byte of a string
+	maxRendered = 1 << 21 // bytes that it may write
+	maxSteps    = 1 << 23 // what it may do: a step for each node, each item of a list, each byte of a string
 )
 
 // chatTemplate is a Jinja template as transformers compiles it (_compile_jinja_template in utils/chat_template_utils.py):

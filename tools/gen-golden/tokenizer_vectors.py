@@ -7,6 +7,7 @@ strings.jsonl.gz   a text a line: t the text; l3, l2, ms, ml its ids with begin-
                    by llama2 as transformers 5 rebuilds it (ms: Metaspace "first", ml: "always"); ms and ml only where they
                    differ from l2
 decode.jsonl.gz    a list of ids a line: f the family, i the ids, p their text, s their text without special tokens
+lossy.json.gz      bytes (in hexadecimal) and what Python's errors="replace" makes of them, a pair a line
 components.json.gz pipelines that use what the two families do not: tokenizer.json, texts with ids, lists of ids with texts
 """
 import argparse
@@ -161,6 +162,16 @@ def component_vectors():
         yield {"name": name, "tokenizer": made, "texts": cases, "ids": lists}
 
 
+def lossy_vectors():
+    r = random.Random(13)
+    parts = [b"a", b"\x80", b"\xbf", b"\xc0", b"\xc2", b"\xc2\xa0", b"\xdf", b"\xe0", b"\xe0\xa0", b"\xe0\x9f", b"\xe4\xbd", b"\xe4\xbd\xa0",
+             b"\xed\xa0\x80", b"\xed\x9f\xbf", b"\xef\xbf\xbd", b"\xf0", b"\xf0\x90", b"\xf0\x8f", b"\xf0\x9f\x98", b"\xf0\x9f\x98\x80",
+             b"\xf4\x8f\xbf\xbf", b"\xf4\x90\x80\x80", b"\xf5", b"\xff", b"\xfe"]
+    for _ in range(1500):
+        data = b"".join(r.choice(parts) if r.random() < 0.8 else bytes([r.randrange(256)]) for _ in range(r.randint(0, 8)))
+        yield [data.hex(), data.decode("utf-8", "replace")]
+
+
 def differences(name, have, want):
     differ = [(a, b) for a, b in zip(have, want, strict=True) if a != b]
     print(f"tokenizers {tokenizers.__version__}: {name}: {len(differ)} of {len(want)} differ")
@@ -174,7 +185,7 @@ def main():
     parse.add_argument("--check", action="store_true")
     args = parse.parse_args()
     for name, made in (("strings.jsonl.gz", string_vectors(args.out)), ("decode.jsonl.gz", decode_vectors(args.out)),
-                       ("components.json.gz", component_vectors())):
+                       ("components.json.gz", component_vectors()), ("lossy.json.gz", lossy_vectors())):
         lines = list(made)
         if args.check:
             differences(name, lines, read(args.out / name))
