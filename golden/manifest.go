@@ -50,11 +50,14 @@ type Weights struct {
 	SHA256 string  `json:"sha256"`         // checkpoint.Digest
 }
 
-// Witness is one implementation that computed the set's nodes.
+// Witness is one implementation that computed the set's nodes: its name, and the versions of what it is made of.
 type Witness struct {
-	Transformers  string  `json:"transformers"`
-	Torch         string  `json:"torch"`
-	MaxDifference float64 `json:"max_difference"` // from the first witness, over the rms of the node
+	Name          string  `json:"witness,omitempty"`
+	Transformers  string  `json:"transformers,omitempty"`
+	Torch         string  `json:"torch,omitempty"`
+	NumPy         string  `json:"numpy,omitempty"`
+	Python        string  `json:"python,omitempty"`
+	MaxDifference float64 `json:"max_difference"` // the largest from the first witness, over the rms of the node
 }
 
 // File is what a file has to be.

@@ -421,6 +421,7 @@ func TestVerify(t *testing.T) {
 		want  []string
 	}{
 		{"a generator without versions", func(s *toy) { delete(s.files.Generator, "pillow"); s.sign() }, []string{manifestFile, "no version of pillow"}},
+		{"a generator without its own version", func(s *toy) { delete(s.files.Generator, "gen-golden"); s.sign() }, []string{manifestFile, "want its own version"}},
 		{"one witness", func(s *toy) { s.files.Witnesses = s.files.Witnesses[:1]; s.sign() }, []string{manifestFile, "witnesses: 1, want at least 2"}},
 		{"the same witness twice", func(s *toy) { s.files.Witnesses[1] = s.files.Witnesses[0]; s.sign() }, []string{manifestFile, "want two different ones"}},
 		{"witnesses that disagree", func(s *toy) { s.files.Witnesses[1].MaxDifference = 1e-9; s.sign() }, []string{manifestFile, "witnesses[1]: max_difference 1e-09"}},

@@ -63,11 +63,15 @@ func Verify(s *Set, progress func(done, total int64)) Report {
 func (s *Set) provenance() Check {
 	c := Check{Name: "provenance"}
 	m := s.Manifest
-	for _, key := range []string{"generator", "python", "numpy", "pillow"} {
+	for _, key := range []string{"python", "numpy", "pillow"} {
 		if m.Generator[key] == "" {
 			c.Err = s.errorf(manifestFile, "generator: no version of %s", key)
 			return c
 		}
+	}
+	if len(m.Generator) < 4 {
+		c.Err = s.errorf(manifestFile, "generator: %v, want its own version besides", m.Generator)
+		return c
 	}
 	if len(m.Witnesses) < 2 {
 		c.Err = s.errorf(manifestFile, "witnesses: %d, want at least 2", len(m.Witnesses))
@@ -92,9 +96,15 @@ func (s *Set) provenance() Check {
 	return c
 }
 
-// String names a witness by its versions.
+// String names a witness by what it is made of.
 func (w Witness) String() string {
-	return fmt.Sprintf("transformers %s with torch %s", w.Transformers, w.Torch)
+	switch {
+	case w.Transformers != "":
+		return fmt.Sprintf("transformers %s with torch %s", w.Transformers, w.Torch)
+	case w.NumPy != "":
+		return fmt.Sprintf("%s %s", w.Name, w.NumPy)
+	}
+	return w.Name
 }
 
 // weights checks the fingerprint of synthetic weights by making them.
