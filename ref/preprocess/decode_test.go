@@ -6,10 +6,16 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"image"
+	"image/color"
+	"image/png"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/llavaref/llavaref/shapes"
 )
 
 const vectors = "../../golden/vectors/preprocess/"
@@ -117,4 +123,127 @@ func checkNear(t *testing.T, got, want []byte, limit int) {
 		t.Errorf("largest difference %d of 255, want at most %d", worst, limit)
 	}
 	t.Logf("largest difference %d of 255", worst)
+}
+
+// A file that claims much is refused before memory is asked for.
+func TestNothingIsAllocatedForWhatAHeaderClaims(t *testing.T) {
+	for _, c := range decodeCases(t) {
+		if !strings.HasPrefix(c.Name, "size-") && !strings.HasPrefix(c.Name, "chunk-length") {
+			continue
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := DecodeImage(c.File)
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; err == nil || used > 1<<20 {
+			t.Errorf("%s: %d bytes allocated, error %v", c.Name, used, err)
+		}
+	}
+}
+
+// P35: an orientation that is not applied, and transparency put on white, as newer versions do with image objects.
+func TestOrientationAndTransparencyShow(t *testing.T) {
+	shown := 0
+	for _, c := range decodeCases(t) {
+		p, err := DecodeImage(c.File)
+		if err != nil {
+			continue
+		}
+		if p.Orientation != 1 && p.Format == "png" {
+			shown++
+			stored := orient(p.Image, map[int]int{2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}[p.Orientation])
+			if got := fmt.Sprintf("%x", sha256.Sum256(stored.Pix)); got == c.SHA256 && stored.Size == p.Size {
+				t.Errorf("%s: the same without its orientation %d", c.Name, p.Orientation)
+			}
+		}
+		if strings.Contains(c.Name, "alpha") {
+			shown++
+			white := NewImage(p.Size)
+			m, err := png.Decode(bytes.NewReader(c.File))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range white.Pix {
+				v := color.NRGBAModel.Convert(m.At(i/3%p.Size.W, i/3/p.Size.W)).(color.NRGBA)
+				u, a := int([]uint8{v.R, v.G, v.B}[i%3]), int(v.A)
+				white.Pix[i] = uint8((u*a + 255*(255-a) + 127) / 255)
+			}
+			if got := fmt.Sprintf("%x", sha256.Sum256(white.Pix)); got == c.SHA256 {
+				t.Errorf("%s: the same on white", c.Name)
+			}
+		}
+	}
+	if shown < 20 {
+		t.Errorf("%d files show it, want at least 20", shown)
+	}
+}
+
+func TestReadImageReadsRegularFilesOnly(t *testing.T) {
+	if _, err := ReadImage(t.TempDir()); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a folder: error %v", err)
+	}
+	if _, err := ReadImage("no such file"); err == nil {
+		t.Error("no file: no error")
+	}
+	p, err := ReadImage("../../golden/data/images/photo-40x52.png")
+	if err != nil || p.Size != (shapes.Size{H: 52, W: 40}) || p.Format != "png" || p.Orientation != 1 || p.Warning != "" {
+		t.Errorf("%v %s %d %q, error %v", p.Size, p.Format, p.Orientation, p.Warning, err)
+	}
+}
+
+func FuzzDecodeImage(f *testing.F) {
+	for _, c := range decodeCases(f) {
+		f.Add(c.File)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := DecodeImage(data)
+		if err != nil {
+			return
+		}
+		if p.Size.H < 1 || p.Size.W < 1 || len(p.Pix) != p.Size.Area()*3 || p.Orientation < 1 || p.Orientation > 8 {
+			t.Fatalf("size %v, %d values, orientation %d", p.Size, len(p.Pix), p.Orientation)
+		}
+		if p.Format == "png" {
+			checkAgainstStandardLibrary(t, data, p)
+		}
+	})
+}
+
+// checkAgainstStandardLibrary compares with image/png, where that reads the file and means the same by it.
+func checkAgainstStandardLibrary(t *testing.T, data []byte, p Picture) {
+	m, err := png.Decode(bytes.NewReader(data))
+	if err != nil || p.Orientation != 1 {
+		return
+	}
+	if _, grey16 := m.(*image.Gray16); grey16 {
+		return // clipped here, scaled there
+	}
+	for i, got := range p.Pix {
+		x, y := i/3%p.Size.W, i/3/p.Size.W
+		var want color.NRGBA
+		switch m := m.(type) {
+		case *image.Paletted:
+			index := int(m.ColorIndexAt(x, y))
+			if index >= len(m.Palette) {
+				return
+			}
+			want = color.NRGBAModel.Convert(m.Palette[index]).(color.NRGBA)
+		case *image.NRGBA64:
+			v := m.NRGBA64At(x, y)
+			want = color.NRGBA{R: uint8(v.R >> 8), G: uint8(v.G >> 8), B: uint8(v.B >> 8), A: 255}
+			if bytes.Contains(data, []byte("tRNS")) {
+				return // grey of 16 bits with a key
+			}
+		case *image.NRGBA:
+			want = m.NRGBAAt(x, y)
+		default:
+			want = color.NRGBAModel.Convert(m.At(x, y)).(color.NRGBA)
+		}
+		if want.A == 0 {
+			continue // the standard library may have forgotten the colour
+		}
+		if w := []uint8{want.R, want.G, want.B}[i%3]; got != w {
+			t.Fatalf("%T: row %d, column %d, channel %d: %d, the standard library has %d", m, y, x, i%3, got, w)
+		}
+	}
 }

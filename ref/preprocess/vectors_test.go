@@ -19,7 +19,7 @@ import (
 // testProcessor is the processor of a model by its name in the vectors.
 func testProcessor(t testing.TB, model string, v Variant) Processor {
 	t.Helper()
-	config := map[string]string{"llava-1.6": "llava-1.6-llama3-8b", "llava-1.5": "llava-1.5-7b", "llava-1.5-square": "llava-1.5-7b"}[model]
+	config := map[string]string{"llava-1.6": "llava-1.6-llama3-8b", "llava-1.6-reversed": "llava-1.6-llama3-8b", "llava-1.5": "llava-1.5-7b", "llava-1.5-square": "llava-1.5-7b"}[model]
 	if config == "" {
 		config = model
 	}
@@ -29,6 +29,10 @@ func testProcessor(t testing.TB, model string, v Variant) Processor {
 	}
 	p := Processor{Config: DefaultConfig(c), Variant: v}
 	p.PadToSquare = model == "llava-1.5-square"
+	if model == "llava-1.6-reversed" {
+		p.Pinpoints = slices.Clone(p.Pinpoints)
+		slices.Reverse(p.Pinpoints)
+	}
 	return p
 }
 

@@ -33,7 +33,8 @@ from transformers.models.llava_next.processing_llava_next import LlavaNextProces
 LIMIT = 2000  # px
 BLOCK = 50  # widths
 COLUMNS = "canvas_h canvas_w resized_h resized_w pad_top pad_bottom pad_left pad_right tiles cell_top cell_left unpad_h unpad_w tokens".split()
-MODELS = {"llava-1.6": (336, 14), "tiny-1.6": (56, 14)}  # side of a tile, side of a patch
+GRIDS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))  # of the canvases, in tiles
+MODELS = {"llava-1.6": (336, 14, GRIDS), "llava-1.6-reversed": (336, 14, GRIDS[::-1]), "tiny-1.6": (56, 14, GRIDS)}  # side of a tile, of a patch, canvases
 
 
 class Shape:
@@ -45,9 +46,9 @@ class Shape:
 
 class Model:
     def __init__(self, name: str):
-        self.px, patch = MODELS[name]
+        self.px, patch, grids = MODELS[name]
         self.side = self.px // patch
-        self.pinpoints = [[h * self.px, w * self.px] for h, w in ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))]
+        self.pinpoints = [[h * self.px, w * self.px] for h, w in grids]
         self.images = LlavaNextImageProcessorPil(image_grid_pinpoints=self.pinpoints, size={"shortest_edge": self.px}, crop_size={"height": self.px, "width": self.px})
         self.processor = LlavaNextProcessor.__new__(LlavaNextProcessor)
         self.processor.image_processor, self.processor.patch_size = self.images, patch
@@ -202,7 +203,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--sizes-only", action="store_true", help="write sizes.tsv only")
     args = parser.parse_args()
+    (args.out / "sizes.tsv").write_text("\n".join(table()) + "\n")
+    if args.sizes_only:
+        return
     lines, size_differs, count_differs = ["first_width\tlast_width\tllava-1.6\tllava-1.5"], 0, 0
     with ProcessPoolExecutor(args.workers) as pool:
         for first, tiles, crops, size, count in pool.map(block, range(1, LIMIT + 1, BLOCK)):
@@ -210,7 +215,6 @@ def main() -> None:
             size_differs, count_differs = size_differs + size, count_differs + count
             print(lines[-1], flush=True)
     (args.out / "geometry.tsv").write_text("\n".join(lines) + "\n")
-    (args.out / "sizes.tsv").write_text("\n".join(table()) + "\n")
     print(f"transformers {transformers.__version__}: {LIMIT * LIMIT} sizes; in exact arithmetic {size_differs} have another size, {count_differs} another number of cells")
 
 
