@@ -382,6 +382,9 @@ func (p peak) Read(name string, from int, dst []float32) error {
 // The model of real widths needs the memory of one layer, not of all: 0.9 GB instead of 2.0 GB for two layers, and no more
 // for thirty-two.
 func TestMemoryIsThatOfTheLargestLayer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads 2 GB of weights, too much for an emulator or the race detector; the whole test run has it")
+	}
 	c := config(t, "wide")
 	runtime.GC()
 	var used uint64
