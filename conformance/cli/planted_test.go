@@ -69,9 +69,12 @@ func tiledKeys(n shapes.Node, in []shapes.Tensor, y shapes.Tensor) {
 	if !n.Causal {
 		return
 	}
-	repeat := func(x shapes.Tensor) shapes.Tensor { // [T, K*Dh] -> [T, H*Dh], head h being x's head h%K
+	repeat := func(x shapes.Tensor) shapes.Tensor { // [T, K, Dh] or [T, K*Dh] -> the same with H, head h being x's head h%K
 		t, width := x.Shape[0], shapes.Product(x.Shape[1:])/n.KVHeads
 		out := shapes.NewTensor(t, n.Heads, width)
+		if len(x.Shape) == 2 {
+			out.Shape = []int{t, n.Heads * width}
+		}
 		for i := range t {
 			for h := range n.Heads {
 				copy(out.Data[(i*n.Heads+h)*width:][:width], x.Data[(i*n.KVHeads+h%n.KVHeads)*width:][:width])
