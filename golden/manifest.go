@@ -50,13 +50,10 @@ type Weights struct {
 	SHA256 string  `json:"sha256"`         // checkpoint.Digest
 }
 
-// Witness is one implementation that computed the set's nodes: its name, and the versions of what it is made of.
+// Witness is one implementation that computed the set's nodes.
 type Witness struct {
-	Name          string  `json:"witness,omitempty"`
-	Transformers  string  `json:"transformers,omitempty"`
-	Torch         string  `json:"torch,omitempty"`
-	NumPy         string  `json:"numpy,omitempty"`
-	Python        string  `json:"python,omitempty"`
+	Transformers  string  `json:"transformers"` // its version, or what stood in for it
+	Torch         string  `json:"torch"`
 	MaxDifference float64 `json:"max_difference"` // the largest from the first witness, over the rms of the node
 }
 

@@ -63,7 +63,7 @@ func makeToy(t testing.TB) *toy {
 	}
 	s := &toy{t: t, fsys: fstest.MapFS{}, files: Manifest{
 		Format: 1, Model: "toy", Weights: Weights{Synthetic, &seed, digest}, Sample: toySample, Classes: Classes(),
-		Generator: map[string]string{"gen-golden": "1", "python": "3.13", "numpy": "2.4", "pillow": "12.1.1"},
+		Generator: map[string]string{"generator": "1", "python": "3.13", "numpy": "2.4", "pillow": "12.1.1"},
 		Witnesses: []Witness{{Transformers: "4.51.3", Torch: "2.6.0"}, {Transformers: "5.23.0", Torch: "2.15.0", MaxDifference: 1e-13}},
 		Cases:     []string{"image", "text"},
 	}}

@@ -13,7 +13,7 @@ import (
 
 // Limits of Verify.
 const (
-	maxWitnessDifference = 1e-11 // float64 witnesses that compute the same model differ by rounding only (measured: 2e-11 in the deepest softmax of a single entry, less over the rms of a node)
+	maxWitnessDifference = 1e-11 // the witnesses' float64 sums differ by their order, which 24 + 32 layers make 1e-12 of; one float32 cast shows at 1e-7
 	massiveFactor        = 6     // a column is massive if its rms is more than so many times the median column's
 )
 
@@ -63,15 +63,11 @@ func Verify(s *Set, progress func(done, total int64)) Report {
 func (s *Set) provenance() Check {
 	c := Check{Name: "provenance"}
 	m := s.Manifest
-	for _, key := range []string{"python", "numpy", "pillow"} {
+	for _, key := range []string{"generator", "python", "numpy", "pillow"} {
 		if m.Generator[key] == "" {
 			c.Err = s.errorf(manifestFile, "generator: no version of %s", key)
 			return c
 		}
-	}
-	if len(m.Generator) < 4 {
-		c.Err = s.errorf(manifestFile, "generator: %v, want its own version besides", m.Generator)
-		return c
 	}
 	if len(m.Witnesses) < 2 {
 		c.Err = s.errorf(manifestFile, "witnesses: %d, want at least 2", len(m.Witnesses))
@@ -98,13 +94,10 @@ func (s *Set) provenance() Check {
 
 // String names a witness by what it is made of.
 func (w Witness) String() string {
-	switch {
-	case w.Transformers != "":
-		return fmt.Sprintf("transformers %s with torch %s", w.Transformers, w.Torch)
-	case w.NumPy != "":
-		return fmt.Sprintf("%s %s", w.Name, w.NumPy)
+	if name, other := strings.CutPrefix(w.Transformers, "none, but "); other { // a witness without transformers
+		return name
 	}
-	return w.Name
+	return fmt.Sprintf("transformers %s with torch %s", w.Transformers, w.Torch)
 }
 
 // weights checks the fingerprint of synthetic weights by making them.
@@ -128,25 +121,29 @@ func (s *Set) weights(progress func(done, total int64)) Check {
 }
 
 func (s *Set) verifyCase(name string) Check {
-	check := Check{Name: "case " + name}
 	c, err := s.Case(name)
 	if err != nil {
-		check.Err = err
-		return check
+		return Check{Name: "case " + name, Err: err}
 	}
+	return s.checkCase(c)
+}
+
+// checkCase holds what a case says about itself together.
+func (s *Set) checkCase(c *Case) Check {
+	check := Check{Name: "case " + c.Name}
 	entries := 0
 	for i := range c.Nodes {
 		n := &c.Nodes[i]
 		entries += len(n.Values)
 		if err := n.consistent(); err != nil {
-			check.Err = s.errorf(name, "%s: %w", n.Name, err)
+			check.Err = s.errorf(c.Name, "%s: %w", n.Name, err)
 			return check
 		}
 	}
 	if n, ok := c.Node(shapes.LMHead); ok {
 		for j, v := range Gather(c.Logits, n.Sample) {
 			if v != n.Values[j] {
-				check.Err = s.errorf(name+"/"+logitsFile, "%v where %s has %v (entry %d)", v, valuesFile, n.Values[j], j)
+				check.Err = s.errorf(c.Name+"/"+logitsFile, "%v where %s has %v (entry %d)", v, valuesFile, n.Values[j], j)
 				return check
 			}
 		}
