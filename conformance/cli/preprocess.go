@@ -72,7 +72,6 @@ is. Exit code 0 if it is a variant, 1 if it is a bug or unknown. float16 values 
 	fs.StringVar(&f.identify, "identify", "", "an engine's pixel_values as .npy, to be recognised")
 	fs.StringVar(&f.format, "format", "text", "text or json")
 	fs.BoolVar(&f.force, "force", false, "write into a folder that is not empty")
-	cmd.MarkFlagsMutuallyExclusive("out", "identify")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd) }
 	return cmd
 }
@@ -83,6 +82,9 @@ func (f *preprocessFlags) run(cmd *cobra.Command) error {
 	}
 	if f.image == "" {
 		return usage("--image is missing, want an image file, a .npy array or pattern:NAME")
+	}
+	if f.out != "" && f.identify != "" {
+		return usage("want one of --out and --identify")
 	}
 	variant, err := preprocess.ParseVariant(f.variant)
 	if err != nil {

@@ -85,16 +85,22 @@ so with 0, the default, it writes 1175, and the model fails. What the processor 
 }
 
 // imageFlags choose how images are preprocessed: as a model that comes with the project wants it, or as a folder says.
-type imageFlags struct{ model, dir string }
+type imageFlags struct {
+	model, dir string
+	cmd        *cobra.Command
+}
 
 func (f *imageFlags) add(cmd *cobra.Command) {
+	f.cmd = cmd
 	cmd.Flags().StringVar(&f.model, "model", "llava-1.6-llama3-8b", "a model that comes with the project ("+strings.Join(shapes.ModelNames(), ", ")+"), or a folder")
 	cmd.Flags().StringVar(&f.dir, "model-dir", "", "a model's folder: config.json, preprocessor_config.json, processor_config.json")
-	cmd.MarkFlagsMutuallyExclusive("model", "model-dir")
 }
 
 // processor returns the preprocessing and the name that it goes by in output.
 func (f *imageFlags) processor() (string, preprocess.Processor, error) {
+	if f.dir != "" && f.cmd.Flags().Changed("model") {
+		return "", preprocess.Processor{}, usage("want one of --model and --model-dir")
+	}
 	dir := f.dir
 	if dir == "" && slices.Contains(shapes.ModelNames(), f.model) {
 		c, err := shapes.Model(f.model)
