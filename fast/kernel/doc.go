@@ -18,7 +18,7 @@
 //     bfloat16 are added in float32. It exists for bfloat16 weights only. A float16 has more mantissa than
 //     VDPBF16PS takes, and weights that must be rounded for the product are another model.
 //
-// Sums run in a fixed order: K is cut into equal blocks of at most 512 values ([BFloat16]: 1024) by K alone, the sum of
+// Sums run in a fixed order: K is cut into equal blocks of at most 1024 values ([BFloat16]: 2048) by K alone, the sum of
 // a block runs over k in order, in one accumulator that starts at zero, and y = ((b + block 0) + block 1) + ...
 // Therefore, in the float32 class, the bits of a row of y depend on that row, on W and on b, and on nothing else:
 // not on M, on the number of workers, on packing, or on the implementation. (Two exceptions: the payload of a NaN, and the sign of a zero

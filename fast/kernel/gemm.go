@@ -54,7 +54,7 @@ func (r rows) tile(i int) (row, height int) {
 var (
 	rowsBlockBytes = 560 << 10 // packed x of a block of k that stays in the second-level cache
 	scratchBytes   = 64 << 20  // packed x at a time
-	groupPanels    = 4         // panels that visit a block of rows one after the other
+	groupPanels    = 8         // panels that visit a block of rows one after the other
 )
 
 // Gemm computes y = x Wᵀ + bias, for m rows of x. bias may be nil. y must not overlap x, bias or W.
@@ -178,6 +178,7 @@ func (p *Pool) multiply(w *worker, r rows, block, group int) {
 			// While the first tile runs, the panel after this one comes into the second-level cache.
 			ahead := uintptr(panel)
 			if j.w.Packed() {
+				ahead += 1024
 				if n+1 < n1 {
 					ahead = uintptr(p.panel(w, n+1, b))
 				} else if b+1 < j.blocks {
@@ -190,7 +191,7 @@ func (p *Pool) multiply(w *worker, r rows, block, group int) {
 				w.tile.rows = height
 				w.tile.ahead = ahead
 				p.columns(w, panel, n, r.from+row, b)
-				ahead = uintptr(panel)
+				ahead = uintptr(panel) + 1024
 			}
 		}
 	}

@@ -104,10 +104,11 @@ func Direct(m Matrix, class Class) *Weights {
 // panelWidth is how many rows of W one panel holds.
 const panelWidth = 32
 
-// Sizes of a block of k, in values: 16 to 28 KiB of a tile of x, and 64 KiB of a panel as float32.
-var (
-	blockFloat32  = 512
-	blockBFloat16 = 1024
+// Sizes of a block of k, in values. A longer block spreads the cost of a tile's end over more products; a shorter one makes
+// a better sum, and its part of x and of a panel must stay in the second-level cache.
+const (
+	blockFloat32  = 1024
+	blockBFloat16 = 2048
 )
 
 // blocks cuts k (even) into equal blocks of an even size, but for the last, which may be smaller.

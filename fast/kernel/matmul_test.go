@@ -226,7 +226,7 @@ func TestGemm(t *testing.T) {
 						run(rows, 1+r.IntN(70), 1+r.IntN(80))
 						run(rows, 5*panelWidth, 64)
 					}
-					for _, k := range []int{511, 512, 513, 1023, 1024, 1025, 1026, 1538, 2049} {
+					for _, k := range []int{511, 512, 513, 1023, 1024, 1025, 1026, 2047, 2049, 2051, 3074} {
 						run(1+r.IntN(16), 1+r.IntN(40), k)
 						run(1, 4*panelWidth, k)
 					}
@@ -246,7 +246,7 @@ func TestGemmLarge(t *testing.T) {
 		defer pool.Close()
 		r := rand.New(rand.NewPCG(3, 4))
 		for _, v := range variants {
-			p := randomProduct(t, r, 0, 601, 200, 1100, v.typ, v.class)
+			p := randomProduct(t, r, 0, 601, 200, 1100+1000*int(v.class), v.typ, v.class)
 			a := arenas{newArena(t, len(p.x)), newArena(t, p.m*p.n)}
 			if m.name == "generic" {
 				p.m, p.x = 33, p.x[:33*p.k]
@@ -278,9 +278,9 @@ func TestGemmBits(t *testing.T) {
 	each(t, func(t *testing.T, m *implementation) {
 		r := rand.New(rand.NewPCG(7, 8))
 		for _, v := range variants {
-			p := randomProduct(t, r, 0, 31, 170, 1030, v.typ, v.class)
+			p := randomProduct(t, r, 0, 31, 170, 1030+1026*int(v.class), v.typ, v.class)
 			if m.name == "generic" {
-				p = randomProduct(t, r, 0, 17, 100, 530, v.typ, v.class)
+				p = randomProduct(t, r, 0, 17, 70, 1030+1026*int(v.class), v.typ, v.class)
 			}
 			var want []float32
 			for _, threads := range []int{1, 2, 3, 7} {

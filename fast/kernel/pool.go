@@ -19,7 +19,7 @@ type Pool struct {
 
 	job    job
 	phases []phase
-	total  int64 // tasks of all phases
+	total  int64  // tasks of all phases
 	xs     []byte // packed x, from Alloc
 	freeXs func() error
 	x      unsafe.Pointer // xs, or a row of x that needs no packing
@@ -29,6 +29,10 @@ type Pool struct {
 	round  atomic.Uint64 // counts jobs; odd while one runs
 	inside atomic.Int64  // helpers that may be looking at the job
 	closed bool
+
+	sleep    sync.Mutex // for threads that have waited too long for done
+	awake    *sync.Cond
+	sleepers atomic.Int64
 }
 
 // worker is what one thread needs for itself.
@@ -51,6 +55,7 @@ func newPool(threads int, m *implementation) *Pool {
 		panic(fmt.Sprintf("kernel: NewPool: %d threads, want at least 1", threads))
 	}
 	p := &Pool{ops: &m.matmul, limits: &m.limits}
+	p.awake = sync.NewCond(&p.sleep)
 	for i := range threads {
 		w := &worker{wake: make(chan struct{}, 1)}
 		p.workers = append(p.workers, w)
@@ -80,8 +85,9 @@ func (p *Pool) Close() {
 // Threads is the number of threads of the pool.
 func (p *Pool) Threads() int { return len(p.workers) }
 
-// spins is how often a helper without work looks for some before it sleeps, and a thread that waits for others before
-// it lets the scheduler run something else. At about 1 ns each it outlasts the gap between two products of a layer.
+// spins is how often a thread looks for what it waits for before it sleeps: a helper for a job, a thread for the tasks of others.
+// It takes some tens of microseconds, which outlasts the gap between two products of a layer. To spin for longer would
+// take the processor from the very thread that is waited for, on a machine that has other work.
 const spins = 20000
 
 // run does the phases of the job on all threads and returns when all is done.
@@ -101,7 +107,7 @@ func (p *Pool) run() {
 	p.round.Add(1) // odd: open
 	p.wakeHelpers()
 	p.work(p.workers[0])
-	p.await(&p.done, p.total)
+	p.await(p.total)
 	p.round.Add(1) // even: closed
 	// A helper that came too late may still be on its way out.
 	for i := 0; p.inside.Load() != 0; i++ {
@@ -112,11 +118,29 @@ func (p *Pool) run() {
 	p.job = job{}
 }
 
-func (p *Pool) await(counter *atomic.Int64, least int64) {
-	for i := 0; counter.Load() < least; i++ {
-		if i > spins {
-			runtime.Gosched()
+// await returns when so many tasks of the job have been done.
+func (p *Pool) await(tasks int64) {
+	for range spins {
+		if p.done.Load() >= tasks {
+			return
 		}
+	}
+	p.sleep.Lock()
+	p.sleepers.Add(1) // and then look again: finish counts first and looks for sleepers then
+	for p.done.Load() < tasks {
+		p.awake.Wait()
+	}
+	p.sleepers.Add(-1)
+	p.sleep.Unlock()
+}
+
+// finish counts a task that has been done.
+func (p *Pool) finish() {
+	p.done.Add(1)
+	if p.sleepers.Load() > 0 {
+		p.sleep.Lock()
+		p.awake.Broadcast()
+		p.sleep.Unlock()
 	}
 }
 
@@ -172,9 +196,9 @@ func (p *Pool) work(w *worker) {
 		}
 		ph := &p.phases[at]
 		// A phase needs what the phases before it have made. Their tasks have all been taken, so they will end.
-		p.await(&p.done, ph.first)
+		p.await(ph.first)
 		p.task(w, ph, int(t-ph.first))
-		p.done.Add(1)
+		p.finish()
 	}
 }
 

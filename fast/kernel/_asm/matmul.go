@@ -141,9 +141,7 @@ func (a *asm) tile512(f format, s shape) {
 	for i := range 2 * s.panels * s.rows {
 		a.VPXORD(zs[i], zs[i], zs[i])
 	}
-	a.prefetchY(s, 128)
-	loop := s.label("loop")
-	a.Label(loop)
+	loop := a.openLoop(s)
 	for half := range f.halves() {
 		xAt := half * 4 * s.rows
 		if s.rows == 1 {
@@ -174,8 +172,7 @@ func (a *asm) tile512(f format, s shape) {
 		}
 	}
 	a.advance(f, s, f.step())
-	a.DECQ(reg.RCX)
-	a.JNE(operand.LabelRef(loop))
+	a.closeLoop(s, loop, 128)
 	a.Comment("dst = src + sums")
 	a.MOVQ(mem(reg.RAX, tileSrcStride), reg.RBX)
 	a.MOVQ(mem(reg.RAX, tileDstStride), reg.RCX)
@@ -219,11 +216,36 @@ func (a *asm) weights512(f format, w reg.Register, half int) {
 	}
 }
 
-// prefetchY asks for the tile of y, which will be needed when the sums are done.
-func (a *asm) prefetchY(s shape, bytes int) {
+// lastSteps is how many steps before the end of a loop the tile of y is prefetched: late enough for the first-level cache
+// to keep it, early enough for it to come from memory.
+const lastSteps = 16
+
+// openLoop begins the loop over the steps of a tile. A tile of one panel stops before its last steps to prefetch y.
+func (a *asm) openLoop(s shape) (label string) {
+	label = s.label("loop")
+	if s.panels == 1 {
+		a.Comment("R13 = steps after the prefetch of y, CX = steps before it")
+		a.XORL(reg.R13L, reg.R13L)
+		a.CMPQ(reg.RCX, operand.U8(lastSteps))
+		a.JLE(operand.LabelRef(label))
+		a.MOVL(operand.U32(lastSteps), reg.R13L)
+		a.SUBQ(reg.R13, reg.RCX)
+	}
+	a.Label(label)
+	return label
+}
+
+// closeLoop ends it. bytes is the width of the tile of y.
+func (a *asm) closeLoop(s shape, label string, bytes int) {
+	a.DECQ(reg.RCX)
+	a.JNE(operand.LabelRef(label))
 	if s.panels > 1 {
 		return
 	}
+	done := s.label("done")
+	a.ORQ(reg.R13, reg.RCX)
+	a.JEQ(operand.LabelRef(done))
+	a.XORL(reg.R13L, reg.R13L)
 	a.MOVQ(mem(reg.RAX, tileSrc), reg.R11)
 	a.MOVQ(mem(reg.RAX, tileSrcStride), reg.R12)
 	for i := range s.rows {
@@ -234,6 +256,8 @@ func (a *asm) prefetchY(s shape, bytes int) {
 			a.ADDQ(reg.R12, reg.R11)
 		}
 	}
+	a.JMP(operand.LabelRef(label))
+	a.Label(done)
 }
 
 func (a *asm) broadcast512(f format, x operand.Mem) {
@@ -301,9 +325,7 @@ func (a *asm) tile256(f format, s shape) {
 	for i := range s.panels * s.rows * vecs {
 		a.VXORPS(ys[i], ys[i], ys[i])
 	}
-	a.prefetchY(s, 64*s.panels)
-	loop := s.label("loop")
-	a.Label(loop)
+	loop := a.openLoop(s)
 	for half := range 2 {
 		xAt := half * 4 * s.rows
 		if s.rows == 1 {
@@ -323,8 +345,7 @@ func (a *asm) tile256(f format, s shape) {
 		}
 	}
 	a.advance(f, s, f.step())
-	a.DECQ(reg.RCX)
-	a.JNE(operand.LabelRef(loop))
+	a.closeLoop(s, loop, 64*s.panels)
 	a.Comment("dst = src + sums")
 	a.MOVQ(mem(reg.RAX, tileSrcStride), reg.RBX)
 	a.MOVQ(mem(reg.RAX, tileDstStride), reg.RCX)
