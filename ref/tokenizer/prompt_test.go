@@ -186,17 +186,19 @@ func TestExpansionOnIDsIsExpansionOnText(t *testing.T) {
 	}
 }
 
+type countVector struct {
+	Family     string   `json:"family"`
+	Tile       int      `json:"tile"`
+	Patch      int      `json:"patch"`
+	Strategy   string   `json:"strategy"`
+	Additional int      `json:"additional"`
+	Pinpoints  [][2]int `json:"pinpoints"`
+	Counts     [][3]int `json:"counts"` // height, width, image tokens
+}
+
 func TestCountsAreThoseOfTheProcessors(t *testing.T) {
 	n := 0
-	for _, v := range readLines[struct {
-		Family     string   `json:"family"`
-		Tile       int      `json:"tile"`
-		Patch      int      `json:"patch"`
-		Strategy   string   `json:"strategy"`
-		Additional int      `json:"additional"`
-		Pinpoints  [][2]int `json:"pinpoints"`
-		Counts     [][3]int `json:"counts"` // height, width, image tokens
-	}](t, "counts.json.gz") {
+	for _, v := range readLines[countVector](t, "counts.json.gz") {
 		p := &Processor{ModelType: shapes.Llava, PatchSize: v.Patch, SelectStrategy: v.Strategy, Additional: v.Additional, Tile: shapes.Size{H: v.Tile, W: v.Tile}}
 		if v.Family == "llama3" {
 			p.ModelType = shapes.LlavaNext

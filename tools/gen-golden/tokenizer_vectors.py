@@ -5,7 +5,7 @@
 
 strings.jsonl.gz   a text a line: t the text; l3, l2, ms, ml its ids with begin-of-text by the tokenizers llama3 and llama2, and
                    by llama2 as transformers 5 rebuilds it (ms: Metaspace "first", ml: "always"); ms and ml only where they
-                   differ from l2
+                   differ from l2; c the lengths, in characters, of the pieces into which Llama-3's pattern cuts the text
 decode.jsonl.gz    a list of ids a line: f the family, i the ids, p their text, s their text without special tokens
 lossy.json.gz      bytes (in hexadecimal) and what Python's errors="replace" makes of them, a pair a line
 components.json.gz pipelines that use what the two families do not: tokenizer.json, texts with ids, lists of ids with texts
@@ -17,6 +17,7 @@ import pathlib
 import random
 
 import tokenizers
+from tokenizers import Regex, pre_tokenizers
 
 import tokenizer_pipelines as pipelines
 import tokenizer_strings as strings
@@ -53,7 +54,7 @@ def load(out, family, scheme=None):
 def texts():
     source = strings.Strings(20240501, strings.SPECIALS3 + strings.SPECIALS2)
     seen = dict.fromkeys(FIXED)
-    while len(seen) < 4000:
+    while len(seen) < 3200:
         text = source.string()
         if len(text) <= 400:
             seen.setdefault(text)
@@ -61,6 +62,7 @@ def texts():
 
 
 def string_vectors(out):
+    cut = pre_tokenizers.Split(Regex(pipelines.LLAMA3_PATTERN), "isolated")
     l3, l2, ms, ml = load(out, "llama3"), load(out, "llama2"), load(out, "llama2", "first"), load(out, "llama2", "always")
     for text in texts():
         line = {"t": text, "l3": l3.encode(text).ids, "l2": l2.encode(text).ids}
@@ -68,6 +70,7 @@ def string_vectors(out):
             ids = t.encode(text).ids
             if ids != line["l2"]:
                 line[key] = ids
+        line["c"] = [len(piece) for piece, _ in cut.pre_tokenize_str(text)]
         yield line
 
 
