@@ -90,7 +90,7 @@ the model's graph, and says which node is the first to be wrong.
 
 Exit codes: 0 conformant, 1 not conformant or differences found, 2 wrong usage, 3 the question could not be
 answered (a file is missing or broken, or nothing was compared).`,
-		Example: `  llavaref check
+		Example: `  llavaref check --case 'text-*'
   llavaref params --total
   llavaref nodes --model tiny-1.6`,
 		Args:          groupArgs,
