@@ -1,10 +1,11 @@
 // Package tokenizer turns text into token ids and back, renders the chat template, and makes room for images in a prompt.
 //
-// It reads what a checkpoint's folder holds: the pipeline of tokenizer.json, the chat template, the counting rules of the
-// processor. Load is the way in; encode.go shows the whole pipeline on one page, and the files beside it hold its stages in
+// It reads what a checkpoint's folder holds: the pipeline of tokenizer.json, the chat template, the ids that begin and end a
+// text and stand for an image. Load is the way in; encode.go shows the whole pipeline on one page, and the files beside it hold its stages in
 // the order in which they run: added.go finds added tokens in the text, normalize.go and pretokenize.go cut what is left,
 // bpe.go makes ids of the pieces, post.go adds the begin-of-text token. decode.go and stream.go are the way back.
-// template.go, processor.go and expand.go make a prompt of messages and images.
+// template.go and expand.go make a prompt of messages and images; how many image
+// tokens an image takes is counted in package preprocess.
 //
 // Three pipelines are known, each as the Rust library "tokenizers" 0.22 runs it (transformers 4.57; what 0.19 and 0.23 do
 // otherwise is said where it happens):

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/llavaref/llavaref/shapes"
 )
 
 // Load reads the text side of a checkpoint's folder, in any layout that transformers 4.39 to 5.23 writes. Only
@@ -28,13 +26,13 @@ func Load(dir string) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	var files [6]object
-	for i, name := range []string{"tokenizer_config.json", "special_tokens_map.json", "config.json", "generation_config.json", "processor_config.json", "preprocessor_config.json"} {
+	var files [5]object
+	for i, name := range []string{"tokenizer_config.json", "special_tokens_map.json", "config.json", "generation_config.json", "processor_config.json"} {
 		if files[i], err = readObject(dir, name); err != nil {
 			return nil, err
 		}
 	}
-	config, specials, model, generation, processor, image := files[0], files[1], files[2], files[3], files[4], files[5]
+	config, specials, model, generation, processor := files[0], files[1], files[2], files[3], files[4]
 	if err := t.configure(config, specials); err != nil {
 		return nil, err
 	}
@@ -44,23 +42,7 @@ func Load(dir string) (*Tokenizer, error) {
 	if t.stop, t.noStop, err = stopIDs(generation, model); err != nil {
 		return nil, err
 	}
-	if model == nil {
-		t.noProcessor = fmt.Errorf("tokenizer: config.json is missing in %s: its model_type says how image tokens are counted", dir)
-		t.noImage = t.noProcessor
-		return t, nil
-	}
-	r := &reader{path: "config.json"}
-	modelType := r.str(model, "model_type", "")
-	switch {
-	case r.err != nil:
-		return nil, r.err
-	case modelType != shapes.LlavaNext && modelType != shapes.Llava:
-		t.noProcessor = fmt.Errorf("tokenizer: config.json: model_type %q, want %q or %q", modelType, shapes.LlavaNext, shapes.Llava)
-		t.noImage = t.noProcessor
-		return t, nil
-	}
-	t.processor, t.noProcessor = parseProcessor(processor, image, model, modelType)
-	t.image, t.noImage = t.imageToken(processor, model)
+	t.image, t.noImage = t.imageToken(dir, processor, model)
 	return t, nil
 }
 
@@ -273,7 +255,10 @@ func (r *reader) idOrIDs(o object, key string) []int {
 
 // imageToken finds the image token by its text and holds its id against config.json's: a prompt with the placeholder of
 // another family (32000, -200) would look up the embedding of some other token.
-func (t *Tokenizer) imageToken(processor, model object) (int, error) {
+func (t *Tokenizer) imageToken(dir string, processor, model object) (int, error) {
+	if model == nil {
+		return none, fmt.Errorf("tokenizer: config.json is missing in %s: it says which id stands for an image", dir)
+	}
 	r := &reader{path: "processor_config.json"}
 	text := r.str(processor, "image_token", "<image>")
 	if named := t.named["image_token"]; named != "" {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/llavaref/llavaref/ref/preprocess"
 	"github.com/llavaref/llavaref/shapes"
 )
 
@@ -63,7 +64,7 @@ func TestFoldersOfEveryVersionAreRead(t *testing.T) {
 				t.Errorf("Variant() = %q, want %q", tok.Variant(), variant)
 			}
 			checkIDs(t, tok, family)
-			checkProcessor(t, tok, dir, family)
+			checkCount(t, dir, family)
 		})
 	}
 }
@@ -85,9 +86,10 @@ func checkIDs(t *testing.T, tok *Tokenizer, family string) {
 	}
 }
 
-// checkProcessor counts a picture that fills one tile: 16 patches, and for LLaVA-1.6 a canvas of 1x2 tiles of which half is kept.
-func checkProcessor(t *testing.T, tok *Tokenizer, dir, family string) {
-	p, err := tok.Processor()
+// checkCount counts a picture that fills one tile: 16 patches, and for LLaVA-1.6 a canvas of 1x2 tiles of which half is kept.
+// The rows that the model makes and the image tokens that transformers' processor writes must be as many.
+func checkCount(t *testing.T, dir, family string) {
+	c, err := preprocess.ReadConfig(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,19 +97,13 @@ func checkProcessor(t *testing.T, tok *Tokenizer, dir, family string) {
 	if family == "llama3" {
 		want = 16 + 16 + 4
 	}
-	if n, err := p.ImageTokens(shapes.Size{H: 56, W: 56}); err != nil || n != want {
-		t.Errorf("ImageTokens = %d, %v, want %d", n, err, want)
+	p := preprocess.Processor{Config: c}
+	plan, err := p.Plan(shapes.Size{H: 56, W: 56})
+	if err != nil || plan.Features != want {
+		t.Errorf("%d rows of features, %v, want %d", plan.Features, err, want)
 	}
-	data, err := os.ReadFile(filepath.Join(dir, "config.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := shapes.ParseConfig(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Check(c); err != nil {
-		t.Error(err)
+	if n, counts := p.Expanded(plan); counts && n != want {
+		t.Errorf("the processor writes %d image tokens, want %d", n, want)
 	}
 }
 
@@ -160,7 +156,6 @@ type fields = map[string]any
 func TestWhatIsMissingOrContradictsIsNamed(t *testing.T) {
 	template := func(tok *Tokenizer) error { _, err := tok.Template([]Message{User("a", 0)}, true); return err }
 	image := func(tok *Tokenizer) error { _, err := tok.ImageToken(); return err }
-	processor := func(tok *Tokenizer) error { _, err := tok.Processor(); return err }
 	stop := func(tok *Tokenizer) error { _, err := tok.Stop(); return err }
 	for _, c := range []struct {
 		name, layout string
@@ -174,11 +169,7 @@ func TestWhatIsMissingOrContradictsIsNamed(t *testing.T) {
 		{"a template file without one", "llama3-4.44.2", fields{"chat_template.json": "{}"}, nil, "chat_template.json: chat_template is missing"},
 		{"a template that cannot be read", "llama3-4.57.6", fields{"chat_template.jinja": "{% for %}"}, nil, "chat template"},
 		{"a list of templates without a default", "llama3-4.39.3", fields{"tokenizer_config.json": fields{"chat_template": []any{fields{"name": "tool_use", "template": "x"}}}}, nil, `none of the list is named "default"`},
-		{"no config.json", "llama3-4.57.6", fields{"config.json": nil}, processor, "config.json is missing in"},
 		{"no config.json, image token", "llama3-4.57.6", fields{"config.json": nil}, image, "config.json is missing in"},
-		{"another model", "llama3-4.57.6", fields{"config.json": fields{"model_type": "qwen2_vl"}}, processor, `model_type "qwen2_vl", want "llava_next" or "llava"`},
-		{"no image processor", "llama3-4.57.6", fields{"preprocessor_config.json": nil}, processor, "preprocessor_config.json: it is missing"},
-		{"no image processor of 5.x", "llama3-5.23.0", fields{"processor_config.json": fields{"image_processor": nil}}, processor, "it is missing: the image processor stands in it, or from transformers 5 on in processor_config.json"},
 		{"no stop ids", "llama3-4.57.6", fields{"generation_config.json": nil, "config.json": nil}, stop, "neither generation_config.json nor config.json"},
 		{"a generation config without stop ids", "llama3-4.57.6", fields{"generation_config.json": "{}"}, stop, "generation_config.json has no eos_token_id"},
 		{"stop ids of a wrong kind", "llama3-4.57.6", fields{"generation_config.json": `{"eos_token_id": ["a"]}`}, nil, "eos_token_id"},
@@ -194,11 +185,6 @@ func TestWhatIsMissingOrContradictsIsNamed(t *testing.T) {
 		{"a folder for a file", "llama3-4.57.6", fields{"config.json": "[]"}, nil, "config.json: not a JSON object"},
 		{"a config that is no JSON", "llama3-4.57.6", fields{"processor_config.json": "{"}, nil, "processor_config.json: not a JSON object"},
 		{"half a surrogate pair", "llama3-4.57.6", fields{"tokenizer_config.json": `{"x": "\ud800"}`}, nil, "half a surrogate pair"},
-		{"unknown select strategy", "llama3-4.57.6", fields{"processor_config.json": fields{"vision_feature_select_strategy": "cls"}}, processor, `vision_feature_select_strategy "cls", want`},
-		{"no centre crop", "llama3-4.57.6", fields{"preprocessor_config.json": fields{"do_center_crop": false}}, processor, "do_center_crop false is not supported"},
-		{"tiles that are no squares", "llama3-4.57.6", fields{"preprocessor_config.json": fields{"crop_size": fields{"height": 28, "width": 56}}}, processor, "want the same number of pixels on all sides"},
-		{"a canvas of parts of tiles", "llama3-4.57.6", fields{"preprocessor_config.json": fields{"image_grid_pinpoints": [][]int{{50, 56}}}}, processor, "not made of whole tiles"},
-		{"a patch larger than the picture", "llama3-4.57.6", fields{"processor_config.json": fields{"patch_size": 57}}, processor, "patch_size 57, but images of 56x56"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			tok, err := Load(edited(t, c.layout, c.files))
@@ -214,66 +200,6 @@ func TestWhatIsMissingOrContradictsIsNamed(t *testing.T) {
 	}
 	if _, err := Load(filepath.Join(t.TempDir(), "none")); err == nil || !strings.Contains(err.Error(), "is no folder") {
 		t.Error(err)
-	}
-}
-
-// An old checkpoint says nothing of patches and strategy; a new one that says 0 additional tokens counts one short.
-func TestProcessorsThatSayLessOrWrong(t *testing.T) {
-	config := func(t *testing.T, dir string) shapes.Config {
-		data, err := os.ReadFile(filepath.Join(dir, "config.json"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := shapes.ParseConfig(data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
-	for _, c := range []struct {
-		name, layout string
-		files        map[string]any
-		tokens       int
-		check        string // "" if the processor and the model agree
-	}{
-		{"as it stands", "llama3-4.57.6", nil, 36, ""},
-		{"without a processor_config.json", "llama3-4.57.6", fields{"processor_config.json": nil}, 36, ""},
-		{"of 4.45, without num_additional_image_tokens", "llama3-4.57.6", fields{"processor_config.json": fields{"num_additional_image_tokens": nil}}, 36, ""},
-		{"num_additional_image_tokens 0", "llama3-4.57.6", fields{"processor_config.json": fields{"num_additional_image_tokens": 0}}, 35, "num_additional_image_tokens 0 (processor_config.json): 15 image tokens for a tile, but the model has 16 rows for it; it must be 1"},
-		{"num_additional_image_tokens 0, LLaVA-1.5", "llama2-4.57.6", fields{"processor_config.json": fields{"num_additional_image_tokens": 0}}, 15, "num_additional_image_tokens 0"},
-		{"another strategy than the model's", "llama2-4.57.6", fields{"processor_config.json": fields{"vision_feature_select_strategy": "full"}}, 17, `vision_feature_select_strategy "full", but the model's is "default"`},
-		{"other patches than the model's", "llama2-4.57.6", fields{"processor_config.json": fields{"patch_size": 7}}, 64, "patch_size 7, but the model's is 14"},
-		{"the defaults of the class", "llama2-4.57.6", fields{"preprocessor_config.json": "{}"}, 256, "images of 224x224 pixels, but the model's image_size is 56"},
-		{"one number for a size, as in old files", "llama2-4.57.6", fields{"preprocessor_config.json": fields{"size": 56, "crop_size": 56}}, 16, ""},
-		{"other canvases than the model's", "llama3-4.57.6", fields{"preprocessor_config.json": fields{"image_grid_pinpoints": [][]int{{56, 112}}}}, 36, "image_grid_pinpoints"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			dir := edited(t, c.layout, c.files)
-			tok, err := Load(dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			p, err := tok.Processor()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n, err := p.ImageTokens(shapes.Size{H: 56, W: 56}); err != nil || n != c.tokens {
-				t.Errorf("%d image tokens, %v, want %d", n, err, c.tokens)
-			}
-			err = p.Check(config(t, dir))
-			if (err == nil) != (c.check == "") || err != nil && !strings.Contains(err.Error(), c.check) {
-				t.Errorf("Check: %v, want %q", err, c.check)
-			}
-		})
-	}
-	p := Processor{ModelType: shapes.Llava, PatchSize: 14, SelectStrategy: shapes.SelectDefault, Tile: shapes.Size{H: 14, W: 14}}
-	if n, err := p.ImageTokens(shapes.Size{H: 10, W: 10}); err == nil {
-		t.Errorf("%d image tokens for a picture, want an error", n)
-	}
-	for _, size := range []shapes.Size{{}, {H: -1, W: 5}, {H: 1 << 21, W: 1}} {
-		if n, err := p.ImageTokens(size); err == nil {
-			t.Errorf("%v: %d image tokens, want an error", size, n)
-		}
 	}
 }
 

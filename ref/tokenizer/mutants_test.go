@@ -7,6 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/llavaref/llavaref/ref/preprocess"
 	"github.com/llavaref/llavaref/shapes"
 )
 
@@ -16,7 +17,7 @@ type engine struct {
 	decode  map[string]func(ids []int, skip bool) string // by family
 	prompt  map[string]func(m []Message, images []shapes.Size) ([]int, error)
 	cut     func(text string) []string // Llama-3's pattern
-	count   func(p *Processor, image shapes.Size) (int, error)
+	count   func(p preprocess.Processor, image shapes.Size) (int, error)
 	stop    func(generation []int) []int // the ids that end a text, of those that the checkpoint names
 	flagged func(t *Tokenizer, text string) []int
 }
@@ -26,7 +27,7 @@ func sound(t testing.TB) *engine {
 	e := &engine{
 		encode: map[Variant]func(string) []int{}, decode: map[string]func([]int, bool) string{}, prompt: map[string]func([]Message, []shapes.Size) ([]int, error){},
 		cut:     splitLlama3,
-		count:   func(p *Processor, image shapes.Size) (int, error) { return p.ImageTokens(image) },
+		count:   count,
 		stop:    func(ids []int) []int { return ids },
 		flagged: func(t *Tokenizer, text string) []int { return t.Encode(text, true) },
 	}
@@ -39,15 +40,24 @@ func sound(t testing.TB) *engine {
 	return e
 }
 
+// count is the number of image tokens of one image.
+func count(p preprocess.Processor, image shapes.Size) (int, error) {
+	n, err := counts(p, []shapes.Size{image})
+	if err != nil {
+		return 0, err
+	}
+	return n[0], nil
+}
+
 // use makes prompts and text with a tokenizer.
-func (e *engine) use(tok *Tokenizer, p *Processor) {
+func (e *engine) use(tok *Tokenizer, p preprocess.Processor) {
 	family := "llama2"
 	if p.ModelType == shapes.LlavaNext {
 		family = "llama3"
 	}
 	e.decode[family] = tok.Decode
 	e.prompt[family] = func(m []Message, images []shapes.Size) ([]int, error) {
-		counts, err := p.Counts(images)
+		counts, err := counts(p, images)
 		if err != nil {
 			return nil, err
 		}
@@ -250,7 +260,7 @@ func TestPlantedBugsAreCaughtByTheVectors(t *testing.T) {
 				if err != nil {
 					return nil, err
 				}
-				counts, err := next.Counts(s)
+				counts, err := counts(next, s)
 				if err != nil {
 					return nil, err
 				}
@@ -285,38 +295,27 @@ func TestPlantedBugsAreCaughtByTheVectors(t *testing.T) {
 			e.encode[ByteLevel] = func(text string) []int { return tok.Encode(text, true) }
 		}, "ids byte-level"},
 		{"K19 one image token short: num_additional_image_tokens 0", func(e *engine) {
-			p := *next
-			p.Additional = 0
-			e.use(three, &p)
-			e.count = func(_ *Processor, s shapes.Size) (int, error) { return p.ImageTokens(s) }
+			p := expanding(next, 0, shapes.SelectDefault)
+			e.use(three, p)
+			e.count = func(_ preprocess.Processor, s shapes.Size) (int, error) { return count(p, s) }
 		}, "counts"},
-		{"K19 one image token short, LLaVA-1.5", func(e *engine) {
-			p := *square
-			p.Additional = 0
-			e.use(two, &p)
-		}, "prompts llama2"},
-		{"K19 one image token too many: the strategy full", func(e *engine) {
-			p := *square
-			p.SelectStrategy = shapes.SelectFull
-			e.use(two, &p)
+		{"K19 one image token short, LLaVA-1.5", func(e *engine) { e.use(two, expanding(square, 0, shapes.SelectDefault)) }, "prompts llama2"},
+		{"K19 one image token too many: nothing taken off for the class token", func(e *engine) {
+			e.use(two, expanding(square, 1, shapes.SelectFull))
 		}, "prompts llama2"},
 		{"P02 height and width swapped", func(e *engine) {
-			e.count = func(p *Processor, s shapes.Size) (int, error) { return p.ImageTokens(shapes.Size{H: s.W, W: s.H}) }
+			e.count = func(p preprocess.Processor, s shapes.Size) (int, error) { return count(p, shapes.Size{H: s.W, W: s.H}) }
 		}, "counts"},
 		{"K18 a newline for every column, not for every row", func(e *engine) {
-			e.count = func(p *Processor, s shapes.Size) (int, error) {
-				n, err := p.ImageTokens(s)
-				turned, err2 := p.ImageTokens(shapes.Size{H: s.W, W: s.H})
-				if err == nil {
-					err = err2
-				}
-				return max(n, turned), err
+			e.count = func(p preprocess.Processor, s shapes.Size) (int, error) {
+				plan, err := p.Plan(s)
+				return plan.Features - plan.Kept.H + plan.Kept.W, err
 			}
 		}, "counts"},
 		{"patches of 16 pixels", func(e *engine) {
-			p := *next
+			p := next
 			p.PatchSize = 16
-			e.count = func(_ *Processor, s shapes.Size) (int, error) { return p.ImageTokens(s) }
+			e.count = func(_ preprocess.Processor, s shapes.Size) (int, error) { return count(p, s) }
 		}, "counts"},
 		{"G01 stops at end-of-text only, never at end of turn", func(e *engine) {
 			e.stop = func([]int) []int { return []int{three.added.byContent["<|end_of_text|>"]} }
@@ -488,6 +487,12 @@ func TestPlantedBugsAreCaughtByTheVectors(t *testing.T) {
 			t.Logf("seen in %v", found)
 		})
 	}
+}
+
+// expanding is a processor with other settings of processor_config.json.
+func expanding(p preprocess.Processor, additional int, strategy string) preprocess.Processor {
+	p.Expansion = &preprocess.Expansion{AdditionalTokens: additional, SelectStrategy: strategy}
+	return p
 }
 
 // replaced is ids with one id for another.

@@ -9,14 +9,12 @@ type Tokenizer struct {
 
 	named map[string]string // special tokens by what they are for: bos_token, eos_token, unk_token, pad_token, image_token
 
-	chat        *chatTemplate // nil if there is none, and then
-	noChat      error         // why
-	stop        []int         // nil if nothing says them
-	noStop      error
-	image       int // id of the image token; none if nothing says it
-	noImage     error
-	processor   *Processor // nil if there is none
-	noProcessor error
+	chat    *chatTemplate // nil if there is none, and then
+	noChat  error         // why
+	stop    []int         // nil if nothing says them
+	noStop  error
+	image   int // id of the image token; none if nothing says it
+	noImage error
 }
 
 // Parse reads a tokenizer.json alone: enough for Encode and Decode.
@@ -26,7 +24,7 @@ func Parse(data []byte) (*Tokenizer, error) {
 		return nil, err
 	}
 	alone := fmt.Errorf("tokenizer: tokenizer.json alone says nothing of it")
-	t := &Tokenizer{pipeline: p, named: map[string]string{}, noChat: alone, noStop: alone, image: none, noImage: alone, noProcessor: alone}
+	t := &Tokenizer{pipeline: p, named: map[string]string{}, noChat: alone, noStop: alone, image: none, noImage: alone}
 	t.variant = p.variant()
 	return t, nil
 }
@@ -50,9 +48,6 @@ func (t *Tokenizer) Stop() ([]int, error) {
 // ImageToken is the id that stands for one row of image features.
 func (t *Tokenizer) ImageToken() (int, error) { return t.image, t.noImage }
 
-// Processor counts image tokens.
-func (t *Tokenizer) Processor() (*Processor, error) { return t.processor, t.noProcessor }
-
 // ID is the id of a token as the vocabulary spells it.
 func (t *Tokenizer) ID(token string) (id int, ok bool) { return t.id(token) }
 
@@ -63,8 +58,8 @@ func (t *Tokenizer) EncodePrompt(prompt string) []int {
 	return t.Encode(prompt, bos == "" || len(prompt) < len(bos) || prompt[:len(bos)] != bos)
 }
 
-// Prompt makes ids of a conversation about images of these sizes in pixels, in the order in which they are spoken of: the
-// template, its ids, and the image tokens that the processor counts.
+// Prompt makes ids of a conversation: the template, its ids, and as many image tokens for each image, in the order in which
+// they are spoken of, as the model makes rows of features of it (preprocess.Processor.FeatureCount).
 func (t *Tokenizer) Prompt(messages []Message, addGenerationPrompt bool, counts []int) ([]int, error) {
 	text, err := t.Template(messages, addGenerationPrompt)
 	if err != nil {
