@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/conformance/compare"
@@ -148,6 +152,33 @@ func TestPlantedErrors(t *testing.T) {
 				t.Errorf("first diverging node %s, want %q", got, c.node)
 			}
 		})
+	}
+}
+
+// TestTheREADMEShowsWhatIsPrinted runs the command lines of README.md whose output it shows, and the planted error that it tells of.
+func TestTheREADMEShowsWhatIsPrinted(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	output := func(find finder, args ...string) string {
+		var out, errs bytes.Buffer
+		run(t.Context(), args, &out, &errs, find)
+		return out.String() + errs.String()
+	}
+	shown := regexp.MustCompile("(?m)^```\n\\$ go run ./cmd/llavaref (.*)\n((?:[^`].*\n|\n)*)```$").FindAllSubmatch(readme, -1)
+	if len(shown) != 1 {
+		t.Fatalf("README.md shows the output of %d command lines, want 1", len(shown))
+	}
+	for _, m := range shown {
+		if diff := cmp.Diff(string(m[2]), output(engines.Find, strings.Fields(string(m[1]))...)); diff != "" {
+			t.Errorf("llavaref %s prints something else than README.md shows:\n%s", m[1], diff)
+		}
+	}
+	planted := computes(map[shapes.Kind]func(shapes.Node, []shapes.Tensor, shapes.Tensor){shapes.GELU: tanhGELU})
+	out := output(func(string) (conformance.Opener, error) { return planted, nil }, "check", "--model", "tiny-1.6", "--case", "photo-2x2-rows")
+	if _, out, _ = strings.Cut(out, "\n\n"); !bytes.Contains(readme, []byte(out[strings.Index(out, "  photo-"):])) {
+		t.Errorf("README.md does not show what is printed for GELU by tanh:\n%s", out)
 	}
 }
 
