@@ -1,10 +1,13 @@
 package report
 
 import (
+	"bytes"
 	"fmt"
 	"image/color"
 	"io"
+	"maps"
 	"math"
+	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -28,11 +31,13 @@ var (
 	chartGrey  = color.NRGBA{0x7d, 0x85, 0x90, 0xff} // legible on white and on black
 	chartFaint = color.NRGBA{0x7d, 0x85, 0x90, 0x60}
 	limitRed   = color.NRGBA{0xd1, 0x40, 0x3f, 0xff}
-	chartInk   = map[bool]color.NRGBA{false: {0x3b, 0x82, 0xc4, 0xa0}, true: {0xd1, 0x40, 0x3f, 0xd0}}
+	chartInk   = color.NRGBA{0x3b, 0x82, 0xc4, 0xff}
+	chartBand  = color.NRGBA{0x3b, 0x82, 0xc4, 0x60}
 )
 
-// SVG draws the drift of every node along the depth of the model, a strip for each set: one dot for each node and case, over
-// its limit of three noise floors. The red line is the limit; red dots are above it.
+// SVG draws the drift of every node along the depth of the model, a strip for each set, over its limit of three noise floors:
+// a band from the least to the largest over the cases, a line along the largest. The red line is the limit, and what is above it
+// has a red dot.
 func SVG(w io.Writer, r conformance.Run) error {
 	strips := max(len(r.Sets), 1)
 	canvas := vgsvg.NewWith(vgsvg.UseWH(chartWidth, chartHeight*vg.Length(strips)), vgsvg.EmbedFonts(false))
@@ -44,14 +49,19 @@ func SVG(w io.Writer, r conformance.Run) error {
 		}
 		p.Draw(tiles.At(draw.New(canvas), 0, i))
 	}
-	_, err := canvas.WriteTo(w)
+	var b bytes.Buffer
+	if _, err := canvas.WriteTo(&b); err != nil {
+		return err
+	}
+	// The plot names one font and no way out for a reader who does not have it.
+	_, err := w.Write(bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Helvetica,Arial,sans-serif;")))
 	return err
 }
 
 // strip is the plot of one set.
 func strip(s conformance.Set) (*plot.Plot, error) {
 	p := plot.New()
-	p.BackgroundColor = color.Transparent
+	p.BackgroundColor = nil // whatever the page has
 	p.Title.Text = fmt.Sprintf("%s: drift over its limit, node by node in the order of execution", s.Name)
 	styleText(&p.Title.TextStyle, 12)
 	for _, a := range []*plot.Axis{&p.X, &p.Y} {
@@ -79,29 +89,64 @@ func strip(s conformance.Set) (*plot.Plot, error) {
 	}
 	limit.Color, limit.Width = limitRed, 1
 	p.Add(limit)
-	dots := map[bool]plotter.XYs{}
-	for _, c := range s.Cases {
-		for _, stage := range c.Stages {
-			for _, n := range stage.Nodes {
-				if k, ok := n.Check(conformance.Accumulated); ok && k.Result != conformance.Skip {
-					y := min(max(k.Ratio, lowestRatio), highestRatio)
-					dots[k.Ratio > 1] = append(dots[k.Ratio > 1], plotter.XY{X: depth[n.Name], Y: y})
-				}
-			}
+	low, high := drifts(s, depth)
+	if len(high) == 0 {
+		return p, nil
+	}
+	around := slices.Clone(low)
+	slices.Reverse(around)
+	band, err := plotter.NewPolygon(slices.Concat(high, around))
+	if err != nil {
+		return nil, err
+	}
+	band.Color, band.LineStyle.Width = chartBand, 0
+	along, err := plotter.NewLine(high)
+	if err != nil {
+		return nil, err
+	}
+	along.Color, along.Width = chartInk, 0.8
+	p.Add(band, along)
+	var above plotter.XYs
+	for _, xy := range high {
+		if xy.Y > 1 {
+			above = append(above, xy)
 		}
 	}
-	for _, bad := range []bool{false, true} {
-		if len(dots[bad]) == 0 {
-			continue
-		}
-		scatter, err := plotter.NewScatter(dots[bad])
+	if len(above) > 0 {
+		dots, err := plotter.NewScatter(above)
 		if err != nil {
 			return nil, err
 		}
-		scatter.Color, scatter.Radius, scatter.Shape = chartInk[bad], 1.1, draw.CircleGlyph{}
-		p.Add(scatter)
+		dots.Color, dots.Radius, dots.Shape = limitRed, 1.3, draw.CircleGlyph{}
+		p.Add(dots)
 	}
 	return p, nil
+}
+
+// drifts is the least and the largest drift of each node over the cases, as far as the chart goes.
+func drifts(s conformance.Set, depth map[string]float64) (low, high plotter.XYs) {
+	type span struct{ low, high float64 }
+	spans := map[float64]span{}
+	for _, c := range s.Cases {
+		for _, stage := range c.Stages {
+			for _, n := range stage.Nodes {
+				k, ok := n.Check(conformance.Accumulated)
+				if !ok || k.Result == conformance.Skip {
+					continue
+				}
+				y := min(max(k.Ratio, lowestRatio), highestRatio)
+				at, seen := spans[depth[n.Name]]
+				if !seen {
+					at = span{y, y}
+				}
+				spans[depth[n.Name]] = span{min(at.low, y), max(at.high, y)}
+			}
+		}
+	}
+	for _, x := range slices.Sorted(maps.Keys(spans)) {
+		low, high = append(low, plotter.XY{X: x, Y: spans[x].low}), append(high, plotter.XY{X: x, Y: spans[x].high})
+	}
+	return low, high
 }
 
 func styleText(t *draw.TextStyle, size vg.Length) {
