@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/llavaref/llavaref/conformance/engines"
 	"github.com/llavaref/llavaref/conformance/internal/enginetest"
+	"github.com/llavaref/llavaref/golden"
 )
 
 func TestMain(m *testing.M) {
@@ -33,7 +35,7 @@ func exitCode() {
 
 func params(dir string) testscript.Params {
 	return testscript.Params{Dir: dir, Cmds: map[string]func(*testscript.TestScript, bool, []string){
-		"mini": writeMini, "flip": flip, "grow": grow,
+		"mini": writeMini, "flip": flip, "grow": grow, "asked": writeAsked,
 	}}
 }
 
@@ -53,6 +55,27 @@ func writeMini(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("mini %v", args)
 	}
 	ts.Check(enginetest.Write(ts.MkAbs(dir), fsys))
+}
+
+// writeAsked writes a small checkpoint that can be asked, with its tokenizer and processor, and an image: asked DIR IMAGE.
+func writeAsked(ts *testscript.TestScript, neg bool, args []string) {
+	dir, layout := ts.MkAbs(args[0]), filepath.Join("..", "..", "golden", "vectors", "tokenizer", "layouts", "llama3-4.51.3")
+	if code := Run(context.Background(), []string{"weights", "--config", filepath.Join(layout, "config.json"), "--out", dir}, io.Discard, os.Stderr); code != 0 {
+		ts.Fatalf("llavaref weights: exit code %d", code)
+	}
+	files, err := os.ReadDir(layout)
+	ts.Check(err)
+	for _, f := range files {
+		if f.Name() == "config.json" {
+			continue // the one that stands beside the weights already
+		}
+		data, err := os.ReadFile(filepath.Join(layout, f.Name()))
+		ts.Check(err)
+		ts.Check(os.WriteFile(filepath.Join(dir, f.Name()), data, 0o644))
+	}
+	data, err := golden.Image("images/photo-100x75.png")
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), data, 0o644))
 }
 
 // flip inverts the last bit of a file: flip FILE.
@@ -80,6 +103,9 @@ func TestTheExamplesInTheHelpWork(t *testing.T) {
 			continue
 		}
 		var script strings.Builder
+		if strings.Contains(cmd.Example, "--model DIR") {
+			fmt.Fprintln(&script, "asked DIR photo.png")
+		}
 		for _, line := range strings.Split(cmd.Example, "\n") {
 			line = strings.TrimSpace(line)
 			if !strings.HasPrefix(line, "llavaref ") {
