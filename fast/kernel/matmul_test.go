@@ -214,6 +214,9 @@ func TestGemm(t *testing.T) {
 			for kind := range kinds {
 				t.Run(fmt.Sprintf("%v %v %s", v.typ, v.class, kinds[kind].name), func(t *testing.T) {
 					run := func(rows, n, k int) {
+						if testing.Short() && r.IntN(5) > 0 {
+							return
+						}
 						randomProduct(t, r, kind, rows, n, k, v.typ, v.class).run(t, pool, m, a, r.IntN(20), r.IntN(2) == 0)
 					}
 					for n := 1; n <= 4*panelWidth+1; n++ {
@@ -224,7 +227,8 @@ func TestGemm(t *testing.T) {
 					}
 					for rows := 0; rows <= 3*14+1; rows++ {
 						run(rows, 1+r.IntN(70), 1+r.IntN(80))
-						run(rows, 5*panelWidth, 64)
+						run(rows, 8*panelWidth, 2+r.IntN(40)) // several panels at a time, where there are loops for it
+						run(rows, 5*panelWidth, 2+r.IntN(40)) // and some that are left over
 					}
 					for _, k := range []int{511, 512, 513, 1023, 1024, 1025, 1026, 2047, 2049, 2051, 3074} {
 						run(1+r.IntN(16), 1+r.IntN(40), k)

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Runs the tests of this package in all the ways it is built and dispatched: each implementation of this processor, required by
+# name in LLAVAREF_TEST_REQUIRE (a list, may be empty); plain Go alone; NEON under qemu, if it is installed; and the generator,
+# which must write the assembly that is in the repository.
+set -eu
+cd "$(dirname "$0")"
+
+go vet .
+GOARCH=arm64 go vet .
+go vet -tags purego .
+(cd _asm && go vet . && go test .)
+
+go test .
+go test -race -short .
+go test -short -tags purego .
+for off in avx512bf16 avx512 avx512,avx2; do
+	LLAVAREF_TEST_REQUIRE= LLAVAREF_DISABLE=$off go test -short .
+done
+
+if command -v qemu-aarch64-static >/dev/null; then
+	GOARCH=arm64 LLAVAREF_TEST_REQUIRE=neon go test -short -exec qemu-aarch64-static .
+else
+	echo "test.sh: qemu-aarch64-static is not installed: NEON has not been tested" >&2
+	case ",${LLAVAREF_TEST_REQUIRE:-}," in *,neon,*) exit 1 ;; esac
+fi
