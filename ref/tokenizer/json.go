@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"unicode/utf8"
 )
 
@@ -24,8 +22,8 @@ const (
 )
 
 // readFile reads a file of a checkpoint's folder. An error wraps fs.ErrNotExist if there is no such file.
-func readFile(dir, name string, limit int64) ([]byte, error) {
-	f, err := os.Open(filepath.Join(dir, name))
+func readFile(dir fs.FS, name string, limit int64) ([]byte, error) {
+	f, err := dir.Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -35,14 +33,14 @@ func readFile(dir, name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a plain file", f.Name())
+		return nil, fmt.Errorf("%s is not a plain file", name)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, err
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%s has more than %d bytes", f.Name(), limit)
+		return nil, fmt.Errorf("%s has more than %d bytes", name, limit)
 	}
 	return data, nil
 }
@@ -74,7 +72,7 @@ func parseObject(data []byte) (object, error) {
 }
 
 // readObject reads a JSON file of the folder; nil and no error if it is not there.
-func readObject(dir, name string) (object, error) {
+func readObject(dir fs.FS, name string) (object, error) {
 	data, err := readFile(dir, name, maxConfigFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +14,18 @@ import (
 // tokenizer.json has to be there; what else is missing is an error of the method that needs it, and says which files would
 // hold it.
 func Load(dir string) (*Tokenizer, error) {
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return nil, fmt.Errorf("tokenizer: %s is no folder, want that of a checkpoint", dir)
+	}
+	t, err := LoadFS(os.DirFS(dir))
+	if err != nil {
+		return nil, fmt.Errorf("%w (in %s)", err, dir)
+	}
+	return t, nil
+}
+
+// LoadFS is Load of a folder that need not be on disk.
+func LoadFS(dir fs.FS) (*Tokenizer, error) {
 	data, err := readFile(dir, "tokenizer.json", maxTokenizerFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, missingTokenizer(dir)
@@ -42,20 +53,17 @@ func Load(dir string) (*Tokenizer, error) {
 	if t.stop, t.noStop, err = stopIDs(generation, model); err != nil {
 		return nil, err
 	}
-	t.image, t.noImage = t.imageToken(dir, processor, model)
+	t.image, t.noImage = t.imageToken(processor, model)
 	return t, nil
 }
 
 // missingTokenizer says what is there instead of tokenizer.json.
-func missingTokenizer(dir string) error {
-	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return fmt.Errorf("tokenizer: %s is no folder, want that of a checkpoint", dir)
-	}
+func missingTokenizer(dir fs.FS) error {
 	hint := "it holds the vocabulary and the merges, and transformers writes it when it saves a fast tokenizer"
-	if _, err := os.Stat(filepath.Join(dir, "tokenizer.model")); err == nil {
+	if _, err := fs.Stat(dir, "tokenizer.model"); err == nil {
 		hint += "; tokenizer.model, which is there, is the same vocabulary in a form that is not read here"
 	}
-	return fmt.Errorf("tokenizer: tokenizer.json is missing in %s: %s", dir, hint)
+	return fmt.Errorf("tokenizer: tokenizer.json is missing: %s", hint)
 }
 
 // configure applies tokenizer_config.json: its special tokens, added tokens that tokenizer.json lacks, and whether
@@ -163,7 +171,7 @@ func (t *Tokenizer) checkBOS(r *reader, config object) {
 // loadTemplate finds the chat template as processors do: chat_template.json (4.43 to 4.51) before chat_template.jinja (from
 // 4.52), then what the configuration of the processor (4.42) or of the tokenizer (before) holds. missing says where it was
 // looked for if there is none.
-func loadTemplate(dir string, config, processor object) (t *chatTemplate, missing, err error) {
+func loadTemplate(dir fs.FS, config, processor object) (t *chatTemplate, missing, err error) {
 	text, found := "", false
 	old, err := readObject(dir, "chat_template.json")
 	if err != nil {
@@ -197,7 +205,7 @@ func loadTemplate(dir string, config, processor object) (t *chatTemplate, missin
 		return nil, nil, r.err
 	}
 	if !found {
-		return nil, fmt.Errorf("tokenizer: no chat template in %s: it stands in chat_template.json, in chat_template.jinja, or under chat_template in processor_config.json or tokenizer_config.json", dir), nil
+		return nil, fmt.Errorf("tokenizer: there is no chat template: it stands in chat_template.json, in chat_template.jinja, or under chat_template in processor_config.json or tokenizer_config.json"), nil
 	}
 	t, err = parseTemplate(text)
 	return t, nil, err
@@ -255,9 +263,9 @@ func (r *reader) idOrIDs(o object, key string) []int {
 
 // imageToken finds the image token by its text and holds its id against config.json's: a prompt with the placeholder of
 // another family (32000, -200) would look up the embedding of some other token.
-func (t *Tokenizer) imageToken(dir string, processor, model object) (int, error) {
+func (t *Tokenizer) imageToken(processor, model object) (int, error) {
 	if model == nil {
-		return none, fmt.Errorf("tokenizer: config.json is missing in %s: it says which id stands for an image", dir)
+		return none, fmt.Errorf("tokenizer: config.json is missing: it says which id stands for an image")
 	}
 	r := &reader{path: "processor_config.json"}
 	text := r.str(processor, "image_token", "<image>")

@@ -2,7 +2,7 @@
 
     python tokenizer_layouts.py OUT       (run in one environment for each version)
 
-A processor with a tiny tokenizer is made from plain files, loaded and saved again by the version at hand, with its model's
+A processor with the tokenizer of tiny-1.6 or tiny-1.5 is made from plain files, loaded and saved again by the version at hand, with its model's
 config.json and generation_config.json. expected.json has what the same version's processor makes of a few texts, and, where
 it can render a chat template, of a conversation.
 """
@@ -30,32 +30,29 @@ MESSAGES = [{"role": "user", "content": [{"type": "text", "text": "What?"}, {"ty
             {"role": "assistant", "content": [{"type": "text", "text": "A cat."}]}]
 
 
-def tiny(family):
+def tiny(out, family):
+    """Tokenizers for the models tiny-1.6 and tiny-1.5 of shapes/models: begin 1, end 2, image 320, pad 321, 384 ids."""
+    tokens = json.loads(pathlib.Path(out, "tiny.json").read_text(encoding="utf-8"))[family]
+    vocab = {t: i for i, t in enumerate(tokens)}
     if family == "llama3":
-        from tokenizers import pre_tokenizers
-        tokens = sorted(pre_tokenizers.ByteLevel.alphabet()) + ["Ġt", "he", "Ġthe", "Wh", "at", "What"]
-        merges = ["Ġ t", "h e", "Ġt he", "W h", "a t", "Wh at"]
-        return pipelines.llama3({t: i for i, t in enumerate(tokens)}, merges, reserved=6)
-    tokens = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)] + ["▁t", "he", "▁the", "Wh", "at", "What"] + list("▁WaehtH")
-    merges = ["▁ t", "h e", "▁t he", "W h", "a t", "Wh at"]
-    return pipelines.llama2({t: i for i, t in enumerate(tokens)}, merges)
+        made = pipelines.llama3(vocab, [], reserved=2)
+        names = ["<|start_header_id|>", "<|end_header_id|>", "<|reserved_special_token_0|>", "<|reserved_special_token_1|>", "<image>", "<pad>"]
+        made["added_tokens"] = [pipelines.special(t, i) for i, t in enumerate(tokens[:3])] + [
+            pipelines.special(t, len(tokens) + i) for i, t in enumerate(names)]
+        made["post_processor"]["processors"][1]["special_tokens"]["<|begin_of_text|>"]["ids"] = [1]
+        parts = tokens[3:]
+    else:
+        made = pipelines.llama2(vocab, [])
+        parts = tokens[3 + 256:]
+    assert made["added_tokens"][-2] == pipelines.special("<image>", 320) and made["added_tokens"][-1]["id"] == 321
+    made["model"]["merges"] = [f"{a} {b}" for a, b in pipelines.all_merges(parts)]
+    return made
 
 
-def config(family, made):
-    """The model's config.json in the spelling of 4.x; sizes of the smallest models that mean something."""
-    image = next(t["id"] for t in made["added_tokens"] if t["content"] == "<image>")
-    text = {"model_type": "llama", "vocab_size": (image + 65) // 64 * 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 4096, "rms_norm_eps": 1e-05}
-    if family == "llama3":
-        bos, eos = made["added_tokens"][0]["id"], made["added_tokens"][9]["id"]
-        text.update(bos_token_id=bos, eos_token_id=eos)
-    c = {"model_type": "llava_next" if family == "llama3" else "llava", "image_token_index": image, "text_config": text,
-         "vision_config": {"model_type": "clip_vision_model", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
-                           "num_attention_heads": 2, "image_size": 56, "patch_size": 14, "projection_dim": 16},
-         "vision_feature_layer": -2, "vision_feature_select_strategy": "default", "image_seq_length": 16}
-    if family == "llama3":
-        c["image_grid_pinpoints"] = [[56, 112], [112, 56], [112, 112], [168, 56], [56, 168]]
-    return c
+def config(family):
+    """The model's config.json in the spelling of 4.x."""
+    name = "tiny-1.6" if family == "llama3" else "tiny-1.5"
+    return json.loads(pathlib.Path(__file__).parents[2].joinpath("shapes", "models", name + ".json").read_text())
 
 
 def image_processor(family, tile=56, pinpoints=None):
@@ -133,17 +130,15 @@ def main(out):
     for family in ("llama3", "llama2"):
         folder = pathlib.Path(out, "layouts", f"{family}-{transformers.__version__}")
         shutil.rmtree(folder, ignore_errors=True)
-        made = tiny(family)
-        c = config(family, made)
+        made = tiny(out, family)
+        c = config(family)
         with tempfile.TemporaryDirectory() as source:
             write_source(source, family, made, 56, c.get("image_grid_pinpoints"))
             p = load_processor(source, family)
             p.save_pretrained(folder)
         cls = transformers.LlavaNextConfig if family == "llama3" else transformers.LlavaConfig
         cls(**{k: v for k, v in c.items() if k != "model_type"}).save_pretrained(folder)
-        eos = made["added_tokens"][9]["id"] if family == "llama3" else 2
-        transformers.GenerationConfig(bos_token_id=made["added_tokens"][0 if family == "llama3" else 1]["id"],
-                                      eos_token_id=eos).save_pretrained(folder)
+        transformers.GenerationConfig(bos_token_id=1, eos_token_id=2).save_pretrained(folder)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         expected = {"transformers": transformers.__version__, "class": type(tokenizer).__name__,
                     "ids": [[text, tokenizer(text)["input_ids"]] for text in TEXTS]}

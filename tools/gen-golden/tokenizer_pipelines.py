@@ -3,7 +3,6 @@
 LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-RESERVED = [0, 1, 2, 3, 4, 5]  # <|reserved_special_token_N|> of the small tokenizer; Llama-3 has 251
 
 
 def special(token, token_id, **flags):
@@ -71,3 +70,14 @@ def metaspace(pipeline, scheme):
     """What transformers 5 makes of llama2's pipeline for the class LlamaTokenizer: scheme "first", or "always" if legacy."""
     return {**pipeline, "normalizer": None,
             "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": False}}
+
+
+def all_merges(tokens):
+    """Every pair of tokens that makes a token, by the made one's place, then by the halves' places."""
+    place = {token: i for i, token in enumerate(tokens)}
+    merges = []
+    for token in tokens:
+        if len(token) > 1:
+            pairs = [(token[:i], token[i:]) for i in range(1, len(token)) if token[:i] in place and token[i:] in place]
+            merges += sorted(pairs, key=lambda pair: (place[pair[0]], place[pair[1]]))
+    return merges

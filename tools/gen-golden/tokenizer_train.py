@@ -1,6 +1,6 @@
-"""Train the two small tokenizers of golden/vectors/tokenizer: the families' pipelines around small vocabularies.
+"""Train the small tokenizers of golden/vectors/tokenizer: the families' pipelines around small vocabularies.
 
-    python tokenizer_train.py OUT         (tokenizers 0.23.3, babel 2.18.0; writes OUT/llama3 and OUT/llama2)
+    python tokenizer_train.py OUT         (tokenizers 0.23.3, babel 2.18.0; writes OUT/llama3, OUT/llama2 and OUT/tiny.json)
 
 The text is the CLDR's: names of languages, countries and units in two hundred languages, and English sentences. Lists of
 merges are made of the vocabulary as transformers' converters make Llama's: every way to put a token together of two.
@@ -14,6 +14,7 @@ from babel import Locale, localedata
 from tokenizers import Regex, models, pre_tokenizers, trainers
 
 import tokenizer_pipelines as pipelines
+from tokenizer_pipelines import all_merges
 
 ENGLISH = """What is shown in this image? Describe the picture in detail. The image shows a red stop sign at the corner of a
 street, and there's a black car that doesn't stop. How many people are in the photo, and what are they doing? We're sure it
@@ -34,35 +35,27 @@ def corpus():
     yield from ["def f(x):\n    return x\n\n\n" * 4, "    if a == b:\r\n        c += 1\r\n" * 4, "-" * 64, "=" * 64, "  \n\n  \t\t" * 9, " " * 64]
 
 
-def all_merges(tokens):
-    """Every pair of tokens that makes a token, by the made one's place, then by the halves' places."""
-    place = {token: i for i, token in enumerate(tokens)}
-    merges = []
-    for token in tokens:
-        if len(token) > 1:
-            pairs = [(token[:i], token[i:]) for i in range(1, len(token)) if token[:i] in place and token[i:] in place]
-            merges += sorted(pairs, key=lambda pair: (place[pair[0]], place[pair[1]]))
-    return merges
-
-
-def trained(pre_tokenizer, **options):
+def trained(pre_tokenizer, text, **options):
     t = tokenizers.Tokenizer(models.BPE())
     t.pre_tokenizer = pre_tokenizer
-    t.train_from_iterator(corpus(), trainers.BpeTrainer(show_progress=False, **options))
+    t.train_from_iterator(text, trainers.BpeTrainer(show_progress=False, **options))
     vocab = t.get_vocab()
     return sorted(vocab, key=vocab.get)
 
 
+SPLIT = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pipelines.LLAMA3_PATTERN), "isolated"),
+                                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
 def llama3():
-    split = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pipelines.LLAMA3_PATTERN), "isolated"),
-                                     pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    tokens = trained(split, vocab_size=3000, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
+    tokens = trained(SPLIT, corpus(), vocab_size=3000, initial_alphabet=ALPHABET)
     vocab = {token: i for i, token in enumerate(tokens)}
     return pipelines.llama3(vocab, all_merges(tokens), reserved=6)
 
 
 def llama2():
-    trained_tokens = trained(pre_tokenizers.Metaspace("▁", "always"), vocab_size=3000, limit_alphabet=500)
+    trained_tokens = trained(pre_tokenizers.Metaspace("▁", "always"), corpus(), vocab_size=3000, limit_alphabet=500)
     made = [t for t in trained_tokens if len(t) > 1] + ["▁" * n for n in (2, 3, 4, 8)]
     made = sorted(dict.fromkeys(made), key=lambda t: t.count("▁") != len(t))  # runs of spaces first, as in Llama-2
     chars = sorted({c for t in made for c in t} | {t for t in trained_tokens if len(t) == 1})
@@ -71,6 +64,15 @@ def llama2():
     whole = set(made + chars)
     merges = [(a, b) for a, b in merges if a in whole and b in whole]
     return pipelines.llama2({token: i for i, token in enumerate(tokens)}, merges)
+
+
+def tiny():
+    """The tokens of tiny-1.6 and tiny-1.5 below their image token, 320."""
+    return {
+        "llama3": ["<|end_of_text|>", "<|begin_of_text|>", "<|eot_id|>"] + trained(SPLIT, [ENGLISH], vocab_size=256 + 57, initial_alphabet=ALPHABET),
+        "llama2": ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)] + trained(
+            pre_tokenizers.Metaspace("▁", "always"), [ENGLISH], vocab_size=61, limit_alphabet=30),
+    }
 
 
 def main(out):
@@ -82,6 +84,8 @@ def main(out):
         tokenizers.Tokenizer.from_str(text)
         (folder / "tokenizer.json").write_text(text + "\n", encoding="utf-8")
         print(f"{folder}: {len(made['model']['vocab'])} tokens, {len(made['model']['merges'])} merges, {len(text.encode())} bytes")
+    text = json.dumps(tiny(), ensure_ascii=False, separators=(",", ":"))
+    pathlib.Path(out, "tiny.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
