@@ -1,10 +1,6 @@
 package tokenizer
 
-import (
-	"fmt"
-	"maps"
-	"slices"
-)
+import "fmt"
 
 // pipeline is one tokenizer.json: the components that text runs through, in their order, and the way back.
 type pipeline struct {
@@ -146,11 +142,4 @@ func (p *pipeline) id(token string) (int, bool) {
 	}
 	id, ok := p.model.vocab[token]
 	return id, ok
-}
-
-// size is one more than the highest id.
-func (p *pipeline) size() int {
-	ids := slices.AppendSeq([]int{none}, maps.Keys(p.model.tokens))
-	ids = slices.AppendSeq(ids, maps.Keys(p.added.byID))
-	return slices.Max(ids) + 1
 }

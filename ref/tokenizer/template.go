@@ -27,7 +27,7 @@ const (
 // chatTemplate is a Jinja template as transformers compiles it (_compile_jinja_template in utils/chat_template_utils.py):
 // trim_blocks, lstrip_blocks, and {% generation %}, which renders its body.
 //
-// gonja reads the template; what it reads is evaluated in evaluate.go, for three reasons: gonja's own renderer takes a value
+// gonja reads the template; what it reads is evaluated in evaluate.go, expression.go and filters.go, for three reasons: gonja's own renderer takes a value
 // that is missing for an empty string where Jinja raises an error, it cannot be stopped, and it knows functions that open
 // files. No template can see more than its messages here, and none runs longer than maxSteps.
 type chatTemplate struct{ nodes []nodes.Node }
