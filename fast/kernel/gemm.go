@@ -57,6 +57,10 @@ var (
 	groupPanels    = 8         // panels that visit a block of rows one after the other
 )
 
+// farAhead is how far in front of a single tile W is prefetched, in bytes: some 300 ns at the speed of memory. At 2 KiB eight rows
+// ran at 60 percent of what they do at 8 KiB.
+const farAhead = 8 << 10
+
 // Gemm computes y = x Wᵀ + bias, for m rows of x. bias may be nil. y must not overlap x, bias or W.
 // Lengths are exact: x m*K, y m*N, bias N; Gemm panics at any other.
 func (p *Pool) Gemm(y, x []float32, m int, w *Weights, bias []float32) {
@@ -226,7 +230,7 @@ func (p *Pool) multiplyFew(w *worker, r rows, i int) {
 		for b := range j.blocks {
 			panel := p.panel(w, n, b)
 			t.x = p.xAt(r, 0, b)
-			t.ahead = uintptr(panel) + 2048
+			t.ahead = uintptr(panel) + farAhead
 			p.columns(w, panel, n, 0, b)
 		}
 	}
