@@ -2,11 +2,13 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -40,7 +42,7 @@ them. --messages FILE takes a whole conversation instead, [{"role": "user", "con
 "text", "text": "..."}]}], whose images are the --image files in order.
 
 The text comes on the standard output as it is made. --dump DIR keeps every node of the prompt's pass: NODE.npy under its
-on-disk name, the inputs, and a manifest. --json prints one object at the end instead of the text: ids, text, sizes.`,
+on-disk name, the inputs, and a manifest. --json prints one object on one line at the end instead of the text: ids, text, sizes, what ended it.`,
 		Example: `  llavaref run --model DIR --image photo.png --prompt 'What is this?' --max-new-tokens 32`,
 		Args:    noArgs,
 	}
@@ -76,6 +78,7 @@ type answer struct {
 	Prompt      string   `json:"prompt"`       // as the chat template renders it, one image token an image
 	InputIDs    []int    `json:"input_ids"`
 	NewIDs      []int    `json:"new_ids"`
+	EndedBy     string   `json:"ended_by"` // "eos" or "max_new_tokens"
 	Text        string   `json:"text"`
 }
 
@@ -103,7 +106,7 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	}
 	stop, err := words.Stop()
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", f.model, err)
 	}
 	in, a, err := f.inputs(cmd, cfg, words, variant)
 	if err != nil {
@@ -133,7 +136,13 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	if f.json {
-		return writeJSON(cmd.OutOrStdout(), a)
+		a.EndedBy = "max_new_tokens"
+		if slices.Contains(stop, a.NewIDs[len(a.NewIDs)-1]) {
+			a.EndedBy = "eos"
+		}
+		enc := json.NewEncoder(cmd.OutOrStdout()) // on one line: a prompt with an image has thousands of ids
+		enc.SetEscapeHTML(false)
+		return enc.Encode(a)
 	}
 	return nil
 }
@@ -183,10 +192,10 @@ func (f *runFlags) inputs(cmd *cobra.Command, cfg shapes.Config, words *tokenize
 	}
 	var err error
 	if a.Prompt, err = words.Template(messages, true); err != nil {
-		return in, a, err
+		return in, a, fmt.Errorf("%s: %w", f.model, err)
 	}
 	if in.InputIDs, err = words.Prompt(messages, true, a.ImageTokens); err != nil {
-		return in, a, err
+		return in, a, fmt.Errorf("%s: %w", f.model, err)
 	}
 	for i := range in.InputIDs {
 		in.PositionIDs = append(in.PositionIDs, i)

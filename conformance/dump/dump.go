@@ -10,9 +10,11 @@ package dump
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/golden/npy"
@@ -39,9 +41,12 @@ type Node struct {
 	Shape []int  `json:"shape"`
 }
 
-// Writer writes a dump into a folder that appears under its name only when it is complete.
+// Writer writes a dump into a folder that appears under its name only when it is complete. Abort may be called while
+// another goroutine is writing.
 type Writer struct {
 	dir, tmp string
+
+	mu       sync.Mutex // of what follows, and of what is in tmp
 	manifest Manifest
 	err      error
 }
@@ -60,9 +65,9 @@ func Create(dir string, info conformance.Info, in shapes.Inputs) (*Writer, error
 		Format: 1, Engine: info.Name, Version: info.Version, Class: string(info.Class), Lanes: int(info.Lanes), Naming: string(shapes.OnDisk),
 	}}
 	w.inputs(in)
-	if w.err != nil {
+	if err := w.err; err != nil {
 		w.Abort()
-		return nil, w.err
+		return nil, fmt.Errorf("dump: %w", err)
 	}
 	return w, nil
 }
@@ -89,12 +94,19 @@ func (w *Writer) inputs(in shapes.Inputs) {
 
 // Probe writes one node; it is a shapes.Probe. An error is kept for Close.
 func (w *Writer) Probe(node string, t shapes.Tensor) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return
+	}
 	w.do(npy.WriteFile(filepath.Join(w.tmp, node+".npy"), t.Shape, t.Data))
 	w.manifest.Nodes = append(w.manifest.Nodes, Node{node, append([]int{}, t.Shape...)})
 }
 
 // Close completes the dump.
 func (w *Writer) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.json(ManifestFile, w.manifest)
 	if w.err == nil {
 		w.err = os.Chmod(w.tmp, 0o755)
@@ -103,14 +115,27 @@ func (w *Writer) Close() error {
 		w.err = os.Rename(w.tmp, w.dir)
 	}
 	if w.err != nil {
-		w.Abort()
+		os.RemoveAll(w.tmp)
 		return fmt.Errorf("dump: %w", w.err)
 	}
+	w.err = errClosed
 	return nil
 }
 
-// Abort takes away what was written; after Close it does nothing.
-func (w *Writer) Abort() { os.RemoveAll(w.tmp) }
+var (
+	errAborted = errors.New("given up")
+	errClosed  = errors.New("closed already")
+)
+
+// Abort takes away what was written, and nothing more will be; after Close it does nothing.
+func (w *Writer) Abort() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != errClosed {
+		w.err = errAborted
+		os.RemoveAll(w.tmp)
+	}
+}
 
 func (w *Writer) json(name string, v any) {
 	data, err := json.MarshalIndent(v, "", " ")
