@@ -7,6 +7,10 @@ const (
 	// driftFactor is how many noise floors an engine may drift. A floor is the error of one implementation with one order of summation;
 	// others of the same class scatter around it. docs/numerics.md has the measured scatter.
 	driftFactor = 3
+	// floorLanes and shortSum say what the floors were measured with: at least 16 partial sums side by side, as any vector unit has them.
+	// An engine in float32 with fewer has sqrt(16/lanes) times the noise in its sums; where they are longer than 256 terms, its squares lose
+	// digits on one side (replay's squaresLost) and the noise grows with their length too. In the other classes storage outweighs both.
+	floorLanes, shortSum = 16, 256
 	// rowFloor keeps the denominator of a row from vanishing: a row's error is judged against at least this share of the whole tensor's rms.
 	rowFloor = 1.0 / 64
 )
@@ -30,6 +34,17 @@ type DriftInput struct {
 	Massive   []int     // columns with massive activations, judged apart
 	Class     Class     // that the engine declares
 	Floors    Floors    // of that class
+	Lanes     Lanes     // that the engine declares
+	Longest   int       // terms of the model's longest sum; 0 stands for a short one
+}
+
+// factor is how many floors the engine may drift.
+func (in DriftInput) factor() float64 {
+	lanes := float64(max(in.Lanes, 1))
+	if in.Class != F32 || lanes >= floorLanes {
+		return driftFactor
+	}
+	return driftFactor * math.Sqrt(floorLanes/lanes*max(1, float64(in.Longest)/shortSum))
 }
 
 // Drift is the accumulated verdict of one node.
@@ -98,16 +113,17 @@ func Accumulated(in DriftInput) Drift {
 	d.Whole, d.WorstRow, d.Massive = quotient(math.Sqrt(rest.err), math.Sqrt(rest.val)), rows[worst], quotient(math.Sqrt(mass.err), math.Sqrt(mass.val))
 
 	var checks []Check
+	factor := in.factor()
 	if bad >= 0 {
 		checks = append(checks, Check{NonFinite, 1, 0, Worse, []int{bad}})
 	}
 	if d.Entries > massEntries {
 		checks = append(checks,
-			check(Drifted, d.Whole, driftFactor*max(in.Floors.Whole, minimumFloor(in.Class)), nil),
-			check(RowDrift, d.WorstRow, driftFactor*max(in.Floors.WorstRow, minimumRowFloor(in.Class)), []int{worst}))
+			check(Drifted, d.Whole, factor*max(in.Floors.Whole, minimumFloor(in.Class)), nil),
+			check(RowDrift, d.WorstRow, factor*max(in.Floors.WorstRow, minimumRowFloor(in.Class)), []int{worst}))
 	}
 	if massEntries > 0 {
-		checks = append(checks, check(MassDrift, d.Massive, driftFactor*max(in.Floors.Massive, minimumFloor(in.Class)), nil))
+		checks = append(checks, check(MassDrift, d.Massive, factor*max(in.Floors.Massive, minimumFloor(in.Class)), nil))
 	}
 	d.Verdict = verdict(checks)
 	return d

@@ -69,6 +69,10 @@ func (c Class) Round(x float32) float32 {
 	if c == F32 || x == 0 || math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
 		return x
 	}
+	if c == BF16 { // the upper half of the bits; a carry goes where it should, up to infinity
+		b := math.Float32bits(x)
+		return math.Float32frombits((b + 0x7fff + b>>16&1) &^ 0xffff)
+	}
 	step := 2 * c.HalfStep(float64(x))
 	y := math.RoundToEven(float64(x)/step) * step // both steps are exact: step is a power of two
 	if math.Abs(y) > c.format().max {

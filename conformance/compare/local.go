@@ -122,6 +122,14 @@ func (s *stats) add(o stats) {
 	s.tilt += o.tilt
 }
 
+// sums gathers errors for their mean.
+type sums struct {
+	n             int
+	sum, directed float64
+}
+
+func (s *stats) sums() sums { return sums{s.n, s.sum, s.directed} }
+
 // judge walks over the entries of a tensor.
 type judge struct {
 	Budget
@@ -131,6 +139,7 @@ type judge struct {
 	total  stats
 	rows   []stats
 	slices [][]stats // by axis, then index
+	lines  [][]sums  // by axis, then all of the other indices; rows are those of the last axis
 
 	bad, bound, largest, masked, copied site
 	finer                               int
@@ -151,8 +160,13 @@ func (s *site) offer(value, limit float64, at int) {
 
 func newJudge(b Budget, node shapes.Node, got shapes.Tensor) *judge {
 	j := &judge{Budget: b, node: node, got: got, rows: make([]stats, b.Want.Rows())}
-	for _, n := range b.Want.Shape {
+	for a, n := range b.Want.Shape {
 		j.slices = append(j.slices, make([]stats, n))
+		if len(b.Want.Shape) > 2 && a < len(b.Want.Shape)-1 && n > 1 {
+			j.lines = append(j.lines, make([]sums, len(b.Want.Data)/n))
+		} else {
+			j.lines = append(j.lines, nil)
+		}
 	}
 	return j
 }
@@ -194,7 +208,7 @@ func (j *judge) excess(i int) float64 {
 	want, got := float64(j.Want.Data[i]), float64(j.got.Data[i])
 	switch {
 	case j.hidden(i):
-		if j.node.Kind == shapes.Softmax && got != 0 {
+		if j.node.Kind == shapes.Softmax && got != 0 && !math.IsNaN(want) {
 			return Worse
 		}
 		return 0
@@ -232,9 +246,8 @@ func (j *judge) entry(i int) {
 	want, got := float64(j.Want.Data[i]), float64(j.got.Data[i])
 	if j.hidden(i) {
 		if j.node.Kind == shapes.Softmax {
-			j.masked.offer(math.Abs(got), 0, i)
-			if !(got == 0) {
-				j.masked = site{Worse, 0, i, true}
+			if j.masked.seen = true; got != 0 && !math.IsNaN(want) && j.masked.value == 0 {
+				j.masked = site{1, 0, i, true}
 			}
 		}
 		return
@@ -268,11 +281,17 @@ func (j *judge) entry(i int) {
 	o := stats{n: 1, squares: e * e, acc: acc, most: stored * stored / (chance * chance), sum: e, directed: e * sign, tilt: j.Tilt * math.Abs(want) / chance}
 	j.total.add(o)
 	j.rows[i/j.Want.Cols()].add(o)
-	rest := i
+	stride := 1
 	for a := len(j.slices) - 1; a >= 0; a-- {
 		n := len(j.slices[a])
-		j.slices[a][rest%n].add(o)
-		rest /= n
+		j.slices[a][i/stride%n].add(o)
+		if j.lines[a] != nil {
+			l := &j.lines[a][i/(stride*n)*stride+i%stride]
+			l.n++
+			l.sum += o.sum
+			l.directed += o.directed
+		}
+		stride *= n
 	}
 }
 
@@ -295,9 +314,12 @@ func (j *judge) distinctRows() float64 {
 }
 
 // tail is the factor by which the mean square of m independent errors exceeds its expectation in the largest of g groups,
-// but for a chance of falseAlarm (Laurent and Massart's bound for the chi-square distribution). For m = 1 it is a bound on the largest error.
+// but for a chance of falseAlarm: Laurent and Massart's bound for the chi-square distribution, and for m = 1 the normal distribution's own.
 func tail(m, g float64) float64 {
 	x := math.Log(max(g, 1) / falseAlarm)
+	if m <= 1 {
+		return 2 * x
+	}
 	return 1 + 2*math.Sqrt(x/m) + 2*x/m
 }
 
@@ -365,6 +387,8 @@ func (j *judge) checks(rows float64) []Check {
 		c := Check{Criterion: Masked, Value: j.masked.value, Where: where(j.masked.at)}
 		if j.masked.value > 0 {
 			c.Ratio = Worse
+		} else {
+			c.Where = nil
 		}
 		checks = append(checks, c)
 	}
@@ -387,8 +411,8 @@ func (j *judge) checks(rows float64) []Check {
 		return checks
 	}
 	return append(checks,
-		j.mean(Bias, rows, func(s stats) float64 { return s.sum }),
-		j.mean(Shrink, rows, func(s stats) float64 { return s.directed }))
+		j.mean(Bias, rows, func(s sums) float64 { return s.sum }),
+		j.mean(Shrink, rows, func(s sums) float64 { return s.directed }))
 }
 
 func (s stats) rms() float64 { return math.Sqrt(s.squares / float64(s.n)) }
@@ -443,19 +467,26 @@ func (j *judge) worstSlice(rows float64) (Check, bool) {
 
 // mean checks the mean of the errors, or of the errors in the direction of the truth. Its standard deviation is what independent errors
 // of the allowed size have, or what the data show: errors that rows, columns, heads or tiles have in common do not average out within them.
-func (j *judge) mean(c Criterion, rows float64, of func(stats) float64) Check {
+func (j *judge) mean(c Criterion, rows float64, of func(sums) float64) Check {
 	n := float64(j.total.n)
-	mean, acc := of(j.total)/n, j.total.acc/n
+	mean, acc := of(j.total.sums())/n, j.total.acc/n
 	allowed := (1-acc)/n + acc/j.pooled(n, rows)
 	single := (j.total.squares/n - mean*mean) / n // variance of the mean if all were independent
 	seen := single
-	for _, groups := range append([][]stats{j.rows}, j.slices...) {
+	common := func(groups int, at func(k int) sums) {
 		v := 0.0
-		for _, s := range groups {
+		for k := range groups {
+			s := at(k)
 			d := of(s) - float64(s.n)*mean
 			v += d * d
 		}
 		seen += max(0, v/(n*n)-single)
+	}
+	for _, groups := range append([][]stats{j.rows}, j.slices...) {
+		common(len(groups), func(k int) sums { return groups[k].sums() })
+	}
+	for _, groups := range j.lines {
+		common(len(groups), func(k int) sums { return groups[k] })
 	}
 	return check(c, math.Abs(mean), biasSigmas*math.Sqrt(max(allowed, seen))+j.total.tilt/n, nil)
 }

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/llavaref/llavaref/conformance/compare"
@@ -334,7 +335,7 @@ func nodeBugs() []bug {
 		{name: "float16 table", node: nodeGELU, style: finer, in: "f32 f16", caught: "f32", spoil: instead(table(erfGELU))},
 		{name: "QuickGELU", node: nodeGELU, caught: all, spoil: instead(quickGELU)},
 		{name: "ReLU", node: nodeGELU, caught: all, spoil: instead(func(x float64) float64 { return max(x, 0) })},
-		{name: "erf off by 1e-6", node: nodeGELU, caught: "f32", spoil: instead(func(x float64) float64 { return x / 2 * (1 + math.Erf(x/math.Sqrt2) + 1e-6) })},
+		{name: "erf off by 1e-5", node: nodeGELU, caught: "f32", spoil: instead(func(x float64) float64 { return x / 2 * (1 + math.Erf(x/math.Sqrt2) + 1e-5) })},
 		{name: "erf GELU", node: nodeSiLU, caught: all, spoil: instead(erfGELU)},
 		{name: "QuickGELU", node: nodeSiLU, caught: all, spoil: instead(quickGELU)},
 		{name: "exp off by 2e-6", node: nodeSiLU, caught: "f32", alter: exps(func(x float64) float64 { return math.Exp(x) * (1 + 2e-6) })},
@@ -529,7 +530,7 @@ func TestWrongKernels(t *testing.T) {
 			bugs[j].node, bugs[j].sizes = nodeFC2, long(k, patches[i])
 			bugs[j].name = fmt.Sprintf("K = %d: %s", k, bugs[j].name)
 		}
-		plant(t, bugs, max(1, min(*seeds, 20)*256/k), "Linear")
+		plant(t, bugs, max(1, min(*seeds, 20)*64/k), "Linear")
 	}
 	bugs := map[shapes.Kind][]bug{}
 	var kinds []shapes.Kind
@@ -548,36 +549,38 @@ func TestWrongKernels(t *testing.T) {
 // plant runs the bugs on tensors tensors in each class.
 func plant(t *testing.T, bugs []bug, tensors int, kind string) {
 	t.Helper()
-	least := make([]map[compare.Class]compare.LocalResult, len(bugs))
+	least := map[compare.Class][]compare.LocalResult{}
+	var wg sync.WaitGroup
 	for _, class := range compare.Classes() {
-		for seed := range uint64(tensors) {
-			scenarios := map[string]*scenario{} // many bugs are planted in the same one
-			for i, b := range bugs {
-				if b.in != "" && !slices.Contains(strings.Fields(b.in), string(class)) {
-					continue
-				}
-				s := b.scenario(t, class, seed)
-				if b.sizes == nil || kind == "Linear" {
-					if scenarios[s.name] == nil {
-						scenarios[s.name] = s
+		results := make([]compare.LocalResult, len(bugs))
+		least[class] = results
+		wg.Go(func() {
+			for seed := range uint64(tensors) {
+				scenarios := map[string]*scenario{} // many bugs are planted in the same one
+				for i, b := range bugs {
+					if b.in != "" && !slices.Contains(strings.Fields(b.in), string(class)) {
+						continue
 					}
-					s = scenarios[s.name]
-				}
-				r := b.run(t, s)
-				if least[i] == nil {
-					least[i] = map[compare.Class]compare.LocalResult{}
-				}
-				if old, has := least[i][class]; !has || r.Ratio < old.Ratio {
-					least[i][class] = r
+					key := b.node + b.style
+					if b.sizes != nil && kind != "Linear" {
+						key = b.name
+					}
+					if scenarios[key] == nil {
+						scenarios[key] = b.scenario(t, class, seed)
+					}
+					if r := b.run(t, scenarios[key]); results[i].Checks == nil || r.Ratio < results[i].Ratio {
+						results[i] = r
+					}
 				}
 			}
-		}
+		})
 	}
+	wg.Wait()
 	for i, b := range bugs {
 		text := fmt.Sprintf("| %s | %s |", kind, b.name)
 		for _, class := range compare.Classes() {
-			r, has := least[i][class]
-			if !has {
+			r := least[class][i]
+			if r.Checks == nil {
 				text += " |"
 				continue
 			}

@@ -63,7 +63,7 @@ func (e *Evaluator) carry(n shapes.Node, in []shapes.Tensor, i int, d compare.Bu
 		}
 		for j, v := range through.Data {
 			old := math.Pow(float64(s.into[j]), s.power)
-			s.into[j] = float32(min(math.Pow(old+math.Abs(float64(v)), 1/s.power), math.MaxFloat32))
+			s.into[j] = narrow([]float64{math.Pow(old+math.Abs(float64(v)), 1/s.power)})[0]
 		}
 	}
 	return nil
