@@ -56,29 +56,75 @@ type Drift struct {
 
 // Accumulated judges how far a node has drifted from the truth of the whole model.
 func Accumulated(in DriftInput) Drift {
-	var d Drift
 	if in.PerRow <= 0 || len(in.Want) == 0 || len(in.Got) != len(in.Want) || len(in.RowRMS)*in.PerRow != len(in.Want) || in.Columns != nil && len(in.Columns) != len(in.Want) {
-		d.Verdict = verdict([]Check{{Criterion: Shape, Value: 1, Ratio: Worse}})
-		return d
+		return Drift{Verdict: verdict([]Check{{Criterion: Shape, Value: 1, Ratio: Worse}})}
 	}
+	g := gather(in)
+	d := Drift{Entries: g.entries, Whole: g.rest.relative(), Massive: g.massive.relative()}
+	worst := 0
+	whole := math.Sqrt((g.rest.values + g.massive.values) / float64(max(g.entries, 1)))
+	for r, e := range g.rows {
+		e = quotient(e, max(float64(in.RowRMS[r]), whole*rowFloor))
+		if e > d.WorstRow {
+			d.WorstRow, worst = e, r
+		}
+	}
+	var checks []Check
+	if g.bad >= 0 {
+		checks = append(checks, Check{NonFinite, 1, 0, Worse, []int{g.bad}})
+	}
+	factor := in.factor()
+	if g.rest.entries > 0 {
+		checks = append(checks,
+			check(Drifted, d.Whole, factor*max(in.Floors.Whole, minimumFloor(in.Class)), nil),
+			check(RowDrift, d.WorstRow, factor*max(in.Floors.WorstRow, minimumRowFloor(in.Class)), []int{worst}))
+	}
+	if g.massive.entries > 0 {
+		checks = append(checks, check(MassDrift, d.Massive, factor*max(in.Floors.Massive, minimumFloor(in.Class)), nil))
+	}
+	d.Verdict = verdict(checks)
+	return d
+}
+
+// gathered is what the three errors are made of.
+type gathered struct {
+	entries       int // that exist
+	bad           int // the first entry with no number; -1 if there is none
+	rest, massive squares
+	rows          []float64 // rms of the error of each row, massive columns left out
+}
+
+// squares are sums of squares, of the error and of the truth.
+type squares struct {
+	entries       int
+	error, values float64
+}
+
+func (s *squares) add(want, diff float64) {
+	s.entries++
+	s.error += diff * diff
+	s.values += want * want
+}
+
+func (s squares) relative() float64 { return quotient(math.Sqrt(s.error), math.Sqrt(s.values)) }
+
+func gather(in DriftInput) gathered {
 	massive := map[int]bool{}
 	for _, c := range in.Massive {
 		massive[c] = true
 	}
-	var rest, mass, all struct{ err, val float64 } // sums of squares
-	worst, bad, massEntries := 0, -1, 0
-	rows := make([]float64, len(in.RowRMS)) // rms of the error of each row
-	for r := range rows {
-		sum, n := 0.0, 0
+	g := gathered{bad: -1, rows: make([]float64, len(in.RowRMS))}
+	for r := range g.rows {
+		var row squares
 		for j := r * in.PerRow; j < (r+1)*in.PerRow; j++ {
 			want, got := float64(in.Want[j]), float64(in.Got[j])
 			if math.IsInf(want, -1) { // a score that the causal mask hides: an engine may have anything there
 				continue
 			}
-			d.Entries++
+			g.entries++
 			if !finite(got) || !finite(want) {
-				if bad < 0 {
-					bad = j
+				if g.bad < 0 {
+					g.bad = j
 				}
 				continue
 			}
@@ -86,47 +132,18 @@ func Accumulated(in DriftInput) Drift {
 			if in.Columns != nil {
 				col = int(in.Columns[j])
 			}
-			diff := got - want
-			all.val += want * want
 			if massive[col] {
-				mass.err += diff * diff
-				mass.val += want * want
-				massEntries++
+				g.massive.add(want, got-want)
 				continue
 			}
-			rest.err += diff * diff
-			rest.val += want * want
-			sum += diff * diff
-			n++
+			g.rest.add(want, got-want)
+			row.add(want, got-want)
 		}
-		if n > 0 {
-			rows[r] = math.Sqrt(sum / float64(n))
+		if row.entries > 0 {
+			g.rows[r] = math.Sqrt(row.error / float64(row.entries))
 		}
 	}
-	whole := math.Sqrt(all.val / float64(max(d.Entries, 1)))
-	for r, e := range rows {
-		rows[r] = quotient(e, max(float64(in.RowRMS[r]), whole*rowFloor))
-		if rows[r] > rows[worst] {
-			worst = r
-		}
-	}
-	d.Whole, d.WorstRow, d.Massive = quotient(math.Sqrt(rest.err), math.Sqrt(rest.val)), rows[worst], quotient(math.Sqrt(mass.err), math.Sqrt(mass.val))
-
-	var checks []Check
-	factor := in.factor()
-	if bad >= 0 {
-		checks = append(checks, Check{NonFinite, 1, 0, Worse, []int{bad}})
-	}
-	if d.Entries > massEntries {
-		checks = append(checks,
-			check(Drifted, d.Whole, factor*max(in.Floors.Whole, minimumFloor(in.Class)), nil),
-			check(RowDrift, d.WorstRow, factor*max(in.Floors.WorstRow, minimumRowFloor(in.Class)), []int{worst}))
-	}
-	if massEntries > 0 {
-		checks = append(checks, check(MassDrift, d.Massive, factor*max(in.Floors.Massive, minimumFloor(in.Class)), nil))
-	}
-	d.Verdict = verdict(checks)
-	return d
+	return g
 }
 
 // quotient is a/b, and 0/0 = 0: no error in a tensor of zeros is no error.

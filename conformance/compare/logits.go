@@ -64,15 +64,9 @@ func Logits(in LogitsInput) LogitsResult {
 		}
 		own, other := argmax(z), argmax(y)
 		margin := float64(z[own]) - float64(z[other])
-		token := Wrong
-		switch {
-		case own == other && ok:
-			token = Match
-		case !ok:
-		case margin <= r.Noise:
-			token = NearTie
-		case margin <= coarse*spread:
-			token = Drifts
+		token := tokenVerdict(own == other, margin, r.Noise, coarse*spread)
+		if !ok {
+			token = Wrong
 		}
 		r.KL, r.Tokens, r.Margin = append(r.KL, kl), append(r.Tokens, token), append(r.Margin, margin)
 		r.Counts[token]++
@@ -97,6 +91,18 @@ func Logits(in LogitsInput) LogitsResult {
 		check(Token, r.Margin[worstToken], r.Noise, []int{worstToken}))
 	r.Verdict = verdict(checks)
 	return r
+}
+
+func tokenVerdict(same bool, margin, noise, coarse float64) TokenVerdict {
+	switch {
+	case same:
+		return Match
+	case margin <= noise:
+		return NearTie
+	case margin <= coarse:
+		return Drifts
+	}
+	return Wrong
 }
 
 // klResolution is what float64 leaves of a divergence of 0, for any vocabulary.

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -127,5 +128,37 @@ func TestSquaresOfFewDigits(t *testing.T) {
 		if v := judge(t, s, k); v.Pass {
 			t.Errorf("seed %d: values too small by 2^-14: %v", seed, v)
 		}
+	}
+}
+
+// TestCalibration measures what the factor on float32 arithmetic rests on: the root mean square error of a sum, in units of the modelled one,
+// in which every rounding is worth one roundoff. With -v it prints the table.
+func TestCalibration(t *testing.T) {
+	const most = 0.75 // half of the factor
+	t.Log("| kernel | K = 64 | 1024 | 4096 |")
+	for _, k := range rightKernels()[:10] {
+		text := fmt.Sprintf("| %s |", k.name)
+		for _, terms := range []int{64, 1024, 4096} {
+			var least, largest = math.Inf(1), 0.0
+			for i, style := range styles() {
+				w := tinyWidths()
+				long(terms, 2)(&w)
+				s := newScenario(t, w, nodeFC2, compare.F32, style, uint64(i))
+				b, y := s.budget(t, k.lanes), emulate(s, k)
+				var error, model float64
+				for i, v := range y.Data {
+					d := float64(v) - float64(s.want.Data[i])
+					error += d * d
+					model += float64(b.AccRMS[i]) * float64(b.AccRMS[i])
+				}
+				c := math.Sqrt(error / model)
+				least, largest = min(least, c), max(largest, c)
+				if c > most {
+					t.Errorf("%s, %d terms, %s: %.2f times the modelled error, want at most %v", k.name, terms, style, c, most)
+				}
+			}
+			text += fmt.Sprintf(" %.2f to %.2f |", least, largest)
+		}
+		t.Log(text)
 	}
 }
