@@ -36,6 +36,7 @@ type judge struct {
 	known   map[string]bool // every node of the model, in this prompt or not
 	readers map[string][]string
 	dims    shapes.Dims
+	longest int // terms of the model's longest sum
 
 	mu      sync.Mutex
 	closed  bool
@@ -49,7 +50,7 @@ type judge struct {
 }
 
 func newJudge(t Target, c *golden.Case, s Suite, as compare.Arithmetic) (*judge, error) {
-	j := &judge{suite: s, as: as, truth: c, dims: shapes.DimsOf(t.Set.Config, c.Inputs), progress: func(int) {},
+	j := &judge{suite: s, as: as, truth: c, dims: shapes.DimsOf(t.Set.Config, c.Inputs), longest: longestSum(t.Set.Config, len(c.Inputs.InputIDs)), progress: func(int) {},
 		byName: map[string]shapes.Node{}, known: map[string]bool{}, readers: map[string][]string{},
 		results: map[string]*Node{}, held: map[string]shapes.Tensor{}, uses: map[string]int{}, arrived: map[string]bool{}, judged: map[string]bool{}}
 	var err error
@@ -74,6 +75,15 @@ func newJudge(t Target, c *golden.Case, s Suite, as compare.Arithmetic) (*judge,
 	}
 	j.uses[shapes.LMHead]++ // Forward returns it once more
 	return j, nil
+}
+
+// longestSum is how many terms the longest sum of a prompt has: a row of a matrix times its input, or the keys of the last query.
+func longestSum(c shapes.Config, positions int) int {
+	longest := positions
+	for _, p := range shapes.Params(c) {
+		longest = max(longest, shapes.Product(p.Shape[1:]))
+	}
+	return longest
 }
 
 func distinct(names []string) []string {
@@ -322,7 +332,8 @@ func (j *judge) accumulated(n shapes.Node, t shapes.Tensor) Check {
 		c.Reason = "the golden set has no such node"
 		return c
 	}
-	in := compare.DriftInput{Want: truth.Values, Got: golden.Gather(t, truth.Sample), PerRow: truth.Sample.PerRow(), RowRMS: truth.RowRMS, Massive: truth.Massive}
+	in := compare.DriftInput{Want: truth.Values, Got: golden.Gather(t, truth.Sample), PerRow: truth.Sample.PerRow(), RowRMS: truth.RowRMS, Massive: truth.Massive,
+		Lanes: j.as.Lanes, Longest: j.longest}
 	if !truth.Sample.Whole() {
 		for _, column := range truth.Sample.All() {
 			in.Columns = append(in.Columns, int32(column))

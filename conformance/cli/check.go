@@ -33,7 +33,8 @@ func checkCommand(find finder) *cobra.Command {
 		Long: `Check runs an engine on the prompts of golden sets and looks at every node that it exposes twice:
 
   accumulated   the node against the truth of the whole model. The limit is three noise floors: three times the
-                error of the unmodified model in the same number format
+                error of the unmodified model in the same number format, and more for an f32 engine that sums
+                in fewer than 16 accumulators
   local         the node against its own true value on the engine's own inputs. The limit follows from the
                 operation: what rounding can do in that many steps, and what it does by chance
 

@@ -42,7 +42,8 @@ them. --messages FILE takes a whole conversation instead, [{"role": "user", "con
 "text", "text": "..."}]}], whose images are the --image files in order.
 
 The text comes on the standard output as it is made. --dump DIR keeps every node of the prompt's pass: NODE.npy under its
-on-disk name, the inputs, and a manifest. --json prints one object on one line at the end instead of the text: ids, text, sizes, what ended it.`,
+on-disk name, the inputs, and a manifest. --json prints one object on one line at the end instead of the text: ids, text,
+sizes, what ended it.`,
 		Example: `  llavaref run --model DIR --image photo.png --prompt 'What is this?' --max-new-tokens 32`,
 		Args:    noArgs,
 	}

@@ -35,7 +35,7 @@ var (
 	chartBand  = color.NRGBA{0x3b, 0x82, 0xc4, 0x60}
 )
 
-// SVG draws the drift of every node along the depth of the model, a strip for each set, over its limit of three noise floors:
+// SVG draws the drift of every node along the depth of the model, a strip for each set, over its limit:
 // a band from the least to the largest over the cases, a line along the largest. The red line is the limit, and what is above it
 // has a red dot.
 func SVG(w io.Writer, r conformance.Run) error {

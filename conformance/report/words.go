@@ -101,11 +101,11 @@ func engine(r conformance.Run) string {
 	if r.Class != r.Engine.Class {
 		judged += fmt.Sprintf(" (it declares %q)", r.Engine.Class)
 	}
-	lanes := "accumulation not declared"
+	lanes := "one accumulator, since it declares none"
 	if r.Engine.Lanes > 0 {
-		lanes = fmt.Sprintf("sums in %s", count(int(r.Engine.Lanes), "accumulator"))
+		lanes = count(int(r.Engine.Lanes), "accumulator")
 	}
-	return fmt.Sprintf("%s, %s, %s", name, judged, lanes)
+	return fmt.Sprintf("%s, %s with %s", name, judged, lanes)
 }
 
 // views says how each node was looked at.
