@@ -125,15 +125,18 @@ func benchmarkGemm(b *testing.B, m *implementation, typ Type, class Class, rows,
 	for i := range x {
 		x[i] = r.Float32() - 0.5
 	}
-	// Several copies of W, 1 GiB in all, so that decoding reads it from memory as in a model, where layers follow each other.
+	// Several copies of W, half a GiB in all, so that decoding reads it from memory as in a model, where layers follow each other.
 	w := Matrix{Type: typ, N: n, K: k}
 	copies := 1
 	if rows <= 8 {
 		copies = max(1, (1<<29)/(n*k*typ.Size()))
 	}
 	var ws []*Weights
-	for range copies {
-		raw := allocate(b, n*k*typ.Size())
+	var raw []byte
+	for i := range copies {
+		if direct || i == 0 { // packed weights may all be made of the same ones
+			raw = allocate(b, n*k*typ.Size())
+		}
 		if typ == F32 {
 			w.F32 = floats(raw)
 			for i := range w.F32 {
