@@ -14,10 +14,10 @@ lint:
 	go tool staticcheck ./...
 
 results: ## docs/results.md, docs/results.svg and docs/graph.svg from the commands that they name
-	{ printf '# Results\n\nWritten by `make results`: `llavaref check --format markdown`, and `--format svg` for the picture.\nThe local error of the reference is 0 by construction: it is what local errors are measured from.\n\n![drift along the depth of the model](results.svg)\n\n'; \
+	{ printf '# Results\n\nWritten by `make results`: `llavaref check --format markdown`, and `llavaref check --mode accumulated --format svg` for the picture.\nThe local error of the reference is 0 by construction: it is what local errors are measured from.\n\n![drift along the depth of the model](results.svg)\n\n'; \
 	  go run ./cmd/llavaref check --format markdown; } > docs/results.md.tmp
 	mv docs/results.md.tmp docs/results.md
-	go run ./cmd/llavaref check --format svg --out docs/results.svg
+	go run ./cmd/llavaref check --mode accumulated --format svg --out docs/results.svg
 	go run ./cmd/llavaref nodes --format svg > docs/graph.svg
 
 golden: ## make the embedded golden sets anew
