@@ -46,24 +46,29 @@ func (b bug) scenario(t testing.TB, class compare.Class, seed uint64) *scenario 
 // run plants the bug and judges the result.
 func (b bug) run(t testing.TB, s *scenario) compare.LocalResult {
 	t.Helper()
-	k := sane()
-	s.budget(t, k.lanes)
-	r := rand.New(rand.NewPCG(s.seed, 99))
+	budget := s.budget(t, sane().lanes)
+	return compare.Local(budget, s.node, b.output(s))
+}
+
+// output plants the bug. The scenario stays as it is.
+func (b bug) output(s *scenario) shapes.Tensor {
+	k, r := sane(), rand.New(rand.NewPCG(s.seed, 99))
 	eyes := *s // what the engine sees
 	eyes.inputs, eyes.params, eyes.in.InputIDs, eyes.in.PositionIDs = slices.Clone(s.inputs), slices.Clone(s.params), slices.Clone(s.in.InputIDs), slices.Clone(s.in.PositionIDs)
 	if b.alter != nil {
 		b.alter(&eyes, &k, r)
 	}
 	y := emulate(&eyes, k)
-	if b.spoil != nil {
-		b.spoil(&eyes, k, y, r)
-		for i, v := range y.Data {
-			if !math.IsInf(float64(v), 0) {
-				y.Data[i] = s.class.Round(v)
-			}
+	if b.spoil == nil {
+		return y
+	}
+	b.spoil(&eyes, k, y, r)
+	for i, v := range y.Data {
+		if !math.IsInf(float64(v), 0) {
+			y.Data[i] = s.class.Round(v)
 		}
 	}
-	return compare.Local(s.budget(t, 0), s.node, y)
+	return y
 }
 
 // own makes a parameter or an input the engine's own, to be changed.
@@ -602,4 +607,87 @@ func magnitude(x float64) string {
 		return fmt.Sprintf("%.0e", x)
 	}
 	return fmt.Sprintf("%.2g", x)
+}
+
+// TestOneTolerance counts how many of the bugs of sums of products one tolerance for everything would miss, 1024 terms in class f32, and whether
+// it lets the right kernels pass.
+func TestOneTolerance(t *testing.T) {
+	cosine := func(want, got []float32) float64 {
+		var xy, xx, yy float64
+		for i := range want {
+			x, y := float64(want[i]), float64(got[i])
+			xy, xx, yy = xy+x*y, xx+x*x, yy+y*y
+		}
+		return xy / math.Sqrt(xx*yy)
+	}
+	nmse := func(want, got []float32) float64 {
+		var d, v float64
+		for i := range want {
+			e := float64(got[i]) - float64(want[i])
+			d, v = d+e*e, v+float64(want[i])*float64(want[i])
+		}
+		return d / v
+	}
+	rules := []struct {
+		name string
+		pass func(want, got []float32) bool
+	}{
+		{"cosine above 0.999", func(want, got []float32) bool { return cosine(want, got) > 0.999 }},
+		{"NMSE below 1e-2", func(want, got []float32) bool { return nmse(want, got) < 1e-2 }},
+		{"NMSE below 5e-4", func(want, got []float32) bool { return nmse(want, got) < 5e-4 }},
+		{"|difference| <= 1e-3 + 1e-3 |truth|", func(want, got []float32) bool {
+			for i := range want {
+				if !(math.Abs(float64(got[i])-float64(want[i])) <= 1e-3+1e-3*math.Abs(float64(want[i]))) {
+					return false
+				}
+			}
+			return true
+		}},
+		{"|difference| <= 1e-8 + 1e-5 |truth|", func(want, got []float32) bool {
+			for i := range want {
+				if !(math.Abs(float64(got[i])-float64(want[i])) <= 1e-8+1e-5*math.Abs(float64(want[i]))) {
+					return false
+				}
+			}
+			return true
+		}},
+	}
+	s := newScenario(t, func() widths { w := tinyWidths(); long(1024, 4)(&w); return w }(), nodeFC2, compare.F32, normal, 1)
+	want := s.budget(t, 0).Want.Data
+	missed, alarms := make([]int, len(rules)+1), make([]int, len(rules)+1)
+	bugs, kernels := 0, rightKernels()[:10]
+	for _, k := range kernels {
+		y := emulate(s, k)
+		for i, r := range rules {
+			if !r.pass(want, y.Data) {
+				alarms[i]++
+			}
+		}
+		if !judge(t, s, k).Pass {
+			alarms[len(rules)]++
+		}
+	}
+	for _, b := range linearBugs() {
+		if !slices.Contains(strings.Fields(b.caught), string(compare.F32)) {
+			continue
+		}
+		bugs++
+		y := b.output(s)
+		for i, r := range rules {
+			if r.pass(want, y.Data) {
+				missed[i]++
+			}
+		}
+		if compare.Local(s.budget(t, 0), s.node, y).Pass {
+			missed[len(rules)]++
+		}
+	}
+	for i, r := range rules {
+		t.Logf("| %s | %d of %d | %d of %d |", r.name, missed[i], bugs, alarms[i], len(kernels))
+	}
+	last := len(rules)
+	t.Logf("| the local verdict | %d of %d | %d of %d |", missed[last], bugs, alarms[last], len(kernels))
+	if missed[last]+alarms[last] > 0 {
+		t.Error("the local verdict is wrong about some of them")
+	}
 }

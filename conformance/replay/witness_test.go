@@ -115,15 +115,7 @@ func TestWitness(t *testing.T) {
 			if !has {
 				continue
 			}
-			in := compare.DriftInput{Want: truth.Values, Got: golden.Gather(got, truth.Sample), PerRow: truth.Sample.PerRow(), RowRMS: truth.RowRMS, Massive: truth.Massive, Class: class, Lanes: 16}
-			if !truth.Sample.Whole() {
-				for _, column := range truth.Sample.All() {
-					in.Columns = append(in.Columns, int32(column))
-				}
-			}
-			f := truth.Floors[golden.Class(class)]
-			in.Floors = compare.Floors{Whole: f.Whole, WorstRow: f.WorstRow, Massive: f.Massive}
-			note("accumulated", n, compare.Accumulated(in).Verdict)
+			note("accumulated", n, compare.Accumulated(driftInput(truth, got, class)).Verdict)
 		}
 	}
 	t.Logf("%s as %s: %v tensors, %v fail", *witness, class, tensors, fails)
