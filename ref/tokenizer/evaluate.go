@@ -9,10 +9,20 @@ import (
 	"github.com/nikolalohinski/gonja/v2/nodes"
 )
 
-// A template's values are string, int, bool, []any, map[string]any, and undefined, for what has none. Their operations are
+// A template's values are string, int, bool, []any, map[string]any, *generator, and undefined, for what has none. Their operations are
 // Python's, under the rules of Jinja 3.1. What is not known here (other filters, tests, functions, floating point numbers,
 // None) is an error when the template comes to it, so that a branch that no conversation reaches does no harm.
 type undefined struct{}
+
+// generator is what selectattr and rejectattr give: it can be gone over once, is true, and has no length.
+type generator struct{ items []any }
+
+// take returns the next n items, which are gone then.
+func (g *generator) take(n int) []any {
+	taken := g.items[:n:n]
+	g.items = g.items[n:]
+	return taken
+}
 
 // evaluation is one rendering.
 type evaluation struct {
@@ -80,7 +90,7 @@ func (e *evaluation) statement(n nodes.Node) error {
 	case nil, *nodes.Comment:
 		return nil
 	case *nodes.Data:
-		return e.write(data(n))
+		return e.write(n.Data.Val)
 	case *nodes.Output:
 		return e.output(n)
 	case *nodes.ControlStructureBlock:
@@ -100,23 +110,6 @@ func (e *evaluation) statement(n nodes.Node) error {
 		}
 	}
 	return fmt.Errorf("%T is not supported", n)
-}
-
-// data is text outside of tags, whose white space a neighbouring {%- or -%} takes away. What trim_blocks and lstrip_blocks
-// take is gone already.
-func data(n *nodes.Data) string {
-	const blank = " \r\n\t"
-	s := n.Data.Val
-	if n.RemoveFirstLineReturn {
-		s = strings.TrimPrefix(s, "\n")
-	}
-	if n.Trim.Left {
-		s = strings.TrimLeft(s, blank)
-	}
-	if n.Trim.Right {
-		s = strings.TrimRight(s, blank)
-	}
-	return s
 }
 
 // output is {{ value }} or {{ value if condition else other }}.
@@ -209,6 +202,9 @@ func (e *evaluation) items(v any) ([]any, error) {
 	switch v := v.(type) {
 	case []any:
 		return v, e.step(len(v))
+	case *generator:
+		taken := v.take(len(v.items))
+		return taken, e.step(len(taken))
 	case undefined:
 		return nil, nil
 	case string:
@@ -241,6 +237,8 @@ func truth(v any) bool {
 		return len(v) > 0
 	case map[string]any:
 		return len(v) > 0
+	case *generator:
+		return true
 	}
 	return false // undefined
 }
@@ -276,6 +274,8 @@ func kind(v any) string {
 		return "a list"
 	case map[string]any:
 		return "a dict"
+	case *generator:
+		return "a generator"
 	}
 	return "what is undefined"
 }

@@ -137,6 +137,11 @@ func (e *evaluation) item(n *nodes.GetItem) (any, error) {
 			}
 		}
 	case []any:
+		if b, ok := key.(bool); ok && b {
+			key = 1
+		} else if ok {
+			key = 0
+		}
 		if i, ok := key.(int); ok {
 			if i < 0 {
 				i += len(of)
@@ -186,7 +191,7 @@ func (e *evaluation) slice(n *nodes.GetSlice) (any, error) {
 	return list[start:max(start, end)], nil
 }
 
-// call is a method of a string, or raise_exception(message).
+// call is a method of a string, raise_exception(message), or brackets around an expression.
 func (e *evaluation) call(n *nodes.Call) (any, error) {
 	v, err := e.list(n.Args)
 	if err != nil {
@@ -198,6 +203,9 @@ func (e *evaluation) call(n *nodes.Call) (any, error) {
 	}
 	switch f := n.Func.(type) {
 	case *nodes.Name:
+		if f.Name.Val == group && len(args) == 1 {
+			return args[0], nil
+		}
 		if f.Name.Val == "raise_exception" && len(args) == 1 {
 			return nil, fmt.Errorf("the template refuses the messages: %v", args[0])
 		}
@@ -253,12 +261,41 @@ func lowerCase(s string) string { return cases.Lower(language.Und).String(s) }
 // isPythonSpace is str.isspace of one character: White_Space and the four separators among the controls.
 func isPythonSpace(r rune) bool { return unicode.IsSpace(r) || 0x1c <= r && r <= 0x1f }
 
+// errAmbiguous is for what gonja groups in another way than Jinja: several comparisons in a row, a test or "in" beside one, a
+// test behind an operator, a filter behind a test.
+var errAmbiguous = errors.New("a test, \"in\" or a comparison beside another one without brackets is not supported")
+
+// compares says whether a node is ==, !=, <, <=, > or >=.
+func compares(n nodes.Node) bool {
+	b, ok := n.(*nodes.BinaryExpression)
+	if !ok {
+		return false
+	}
+	switch b.Operator.Token.Type {
+	case tokens.Equals, tokens.Ne, tokens.GreaterThan, tokens.GreaterThanOrEqual, tokens.LowerThan, tokens.LowerThanOrEqual:
+		return true
+	}
+	return false
+}
+
+// isTest says whether a node is a test, negated or not.
+func isTest(n nodes.Node) bool {
+	if not, ok := n.(*nodes.Negation); ok {
+		return isTest(not.Term)
+	}
+	_, ok := n.(*nodes.TestExpression)
+	return ok
+}
+
 func (e *evaluation) binary(n *nodes.BinaryExpression) (any, error) {
+	op := n.Operator.Token
+	if compares(n) && (compares(n.Left) || isTest(n.Left)) {
+		return nil, errAmbiguous
+	}
 	left, err := e.eval(n.Left)
 	if err != nil {
 		return nil, err
 	}
-	op := n.Operator.Token
 	switch op.Type {
 	case tokens.And:
 		if !truth(left) {

@@ -11,6 +11,9 @@ import (
 
 // filtered is value | filter | filter.
 func (e *evaluation) filtered(n *nodes.FilteredExpression) (any, error) {
+	if isTest(n.Expression) {
+		return nil, errAmbiguous
+	}
 	v, err := e.eval(n.Expression)
 	for _, f := range n.Filters {
 		if err != nil {
@@ -23,6 +26,9 @@ func (e *evaluation) filtered(n *nodes.FilteredExpression) (any, error) {
 
 // tested is value is test, or value in list.
 func (e *evaluation) tested(n *nodes.TestExpression) (any, error) {
+	if _, operator := n.Expression.(*nodes.BinaryExpression); operator || isTest(n.Expression) {
+		return nil, errAmbiguous
+	}
 	v, err := e.eval(n.Expression)
 	if err != nil {
 		return nil, err
@@ -62,32 +68,32 @@ func (e *evaluation) filter(v any, f *nodes.FilterCall) (any, error) {
 		}
 		return v, nil
 	case len(args) == 0:
-		if l, ok := v.([]any); ok {
-			if out, ok := listFilter(l, f.Name); ok {
-				return out, nil
-			}
+		if out, ok := listFilter(v, f.Name); ok {
+			return out, nil
 		}
 	}
 	return nil, fmt.Errorf("the filter %s of %s with %d arguments is not supported", f.Name, kind(v), len(args))
 }
 
-// listFilter is a filter of a list, without arguments.
-func listFilter(l []any, name string) (any, bool) {
-	end := func(i int) any {
-		if len(l) == 0 {
-			return undefined{}
-		}
-		return l[i]
-	}
-	switch name {
-	case "length", "count":
+// listFilter is a filter of a list, or of a generator, without arguments.
+func listFilter(v any, name string) (any, bool) {
+	g, isGenerator := v.(*generator)
+	l, isList := v.([]any)
+	switch {
+	case isGenerator && name == "list":
+		return g.take(len(g.items)), true
+	case isGenerator && name == "first" && len(g.items) > 0:
+		return g.take(1)[0], true
+	case isGenerator && name == "first", isList && len(l) == 0 && (name == "first" || name == "last"):
+		return undefined{}, true
+	case isList && (name == "length" || name == "count"):
 		return len(l), true
-	case "list":
+	case isList && name == "list":
 		return l, true
-	case "first":
-		return end(0), true
-	case "last":
-		return end(len(l) - 1), true
+	case isList && name == "first":
+		return l[0], true
+	case isList && name == "last":
+		return l[len(l)-1], true
 	}
 	return nil, false
 }
@@ -119,7 +125,7 @@ func (e *evaluation) selectAttr(v any, args []any, keep bool) (any, error) {
 			kept = append(kept, item)
 		}
 	}
-	return kept, nil
+	return &generator{kept}, nil
 }
 
 // test is "value is name", or "value in list".
@@ -128,6 +134,7 @@ func (e *evaluation) test(name string, v any, args []any) (bool, error) {
 	_, isString := v.(string)
 	_, isDict := v.(map[string]any)
 	_, isList := v.([]any)
+	_, isGenerator := v.(*generator)
 	if len(args) == 0 {
 		switch name {
 		case "defined":
@@ -141,7 +148,7 @@ func (e *evaluation) test(name string, v any, args []any) (bool, error) {
 		case "sequence":
 			return isString || isDict || isList || isUndefined, nil
 		case "iterable":
-			return isString || isDict || isList || isUndefined, nil
+			return isString || isDict || isList || isUndefined || isGenerator, nil
 		}
 	}
 	if len(args) == 1 {

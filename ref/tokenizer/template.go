@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 
 	"github.com/nikolalohinski/gonja/v2/builtins"
@@ -27,9 +26,10 @@ const (
 // chatTemplate is a Jinja template as transformers compiles it (_compile_jinja_template in utils/chat_template_utils.py):
 // trim_blocks, lstrip_blocks, and {% generation %}, which renders its body.
 //
-// gonja reads the template; what it reads is evaluated in evaluate.go, expression.go and filters.go, for three reasons: gonja's own renderer takes a value
-// that is missing for an empty string where Jinja raises an error, it cannot be stopped, and it knows functions that open
-// files. No template can see more than its messages here, and none runs longer than maxSteps.
+// gonja reads the tags; the text between them is found in lex.go, and what the tags say is evaluated in evaluate.go,
+// expression.go and filters.go, for three reasons: gonja's own renderer takes a value that is missing for an empty string
+// where Jinja raises an error, it cannot be stopped, and it knows functions that open files. No template can see more than
+// its messages here, and none runs longer than maxSteps.
 type chatTemplate struct{ nodes []nodes.Node }
 
 // parseTemplate compiles a template.
@@ -42,27 +42,21 @@ func parseTemplate(text string) (t *chatTemplate, err error) {
 	if err := mayParse(text); err != nil {
 		return nil, fmt.Errorf("tokenizer: chat template: %w", err)
 	}
-	cfg := config.New()
-	cfg.TrimBlocks, cfg.LeftStripBlocks = true, true
-	stream := tokens.LexAll(text, cfg)
-	root, err := parser.NewParser("chat template", stream, cfg, noFiles{}, controlStructures()).Parse()
+	list, err := lex(text)
+	if err != nil {
+		return nil, fmt.Errorf("tokenizer: chat template: %w", err)
+	}
+	root, err := parser.NewParser("chat template", tokens.NewStream(list), config.New(), noFiles{}, controlStructures()).Parse()
 	if err != nil {
 		return nil, fmt.Errorf("tokenizer: chat template: %w", err)
 	}
 	return &chatTemplate{root.Nodes}, nil
 }
 
-// escapes of string literals that gonja resolves as Python does. Others it resolves differently, or in an order that
-// changes from run to run.
-var badEscape = regexp.MustCompile(`\\[^nrt'"]`)
-
 // mayParse holds a template to the limits within which gonja's parser, a recursive one, is safe.
 func mayParse(text string) error {
 	if len(text) > maxTemplate {
 		return fmt.Errorf("%d bytes, want at most %d", len(text), maxTemplate)
-	}
-	if at := badEscape.FindStringIndex(text); at != nil {
-		return fmt.Errorf("the escape %q is not supported", text[at[0]:at[1]])
 	}
 	brackets, blocks := 0, 0
 	for i, c := range []byte(text) {
