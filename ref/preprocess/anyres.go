@@ -10,7 +10,7 @@ import (
 // SelectBestResolution chooses the canvas for an image, both in pixels: the one on which most of the image's own pixels
 // survive, and of those the one that wastes least. Ties go to the first. An empty list gives the zero Size.
 //
-// select_best_resolution in transformers' image_processing_utils; float64 throughout, the scale first, then the products,
+// Rule I7: select_best_resolution in transformers' image_processing_utils; float64 throughout, the scale first, then the products,
 // each truncated. float32 chooses another canvas for some sizes (606x1211, width x height).
 func SelectBestResolution(original shapes.Size, pinpoints []shapes.Size) shapes.Size {
 	var best shapes.Size
@@ -30,7 +30,7 @@ func SelectBestResolution(original shapes.Size, pinpoints []shapes.Size) shapes.
 // FitCanvas is the size of an image scaled onto a canvas with its proportions kept: one side is the canvas's, the other is
 // rounded up.
 //
-// get_patch_output_size in transformers' image_processing_utils; float64. The product is rounded to float64 before it is
+// Rule I8: get_patch_output_size in transformers' image_processing_utils; float64. The product is rounded to float64 before it is
 // rounded up, so its noise counts: 72x27 (width x height) becomes 253 high on a canvas 672 wide, where 27*672/72 is 252.
 func FitCanvas(original, canvas shapes.Size) shapes.Size {
 	scaleW := float64(canvas.W) / float64(original.W)
@@ -43,7 +43,7 @@ func FitCanvas(original, canvas shapes.Size) shapes.Size {
 
 // FitEdge is the size of an image scaled so that its short side has edge pixels; the long side is rounded down.
 //
-// get_resize_output_image_size in transformers' image_transforms, default_to_square=False: a product of integers, divided
+// Rule I15: get_resize_output_image_size in transformers' image_transforms, default_to_square=False: a product of integers, divided
 // in float64, truncated.
 func FitEdge(original shapes.Size, edge int) shapes.Size {
 	if original.W <= original.H {
@@ -55,7 +55,7 @@ func FitEdge(original shapes.Size, edge int) shapes.Size {
 // Unpad says which cells of a feature grid belong to the image and not to the padding around it: the offset of the first
 // kept row and column, and how many are kept. The same number is cut on both sides, so one cell of padding can stay.
 //
-// unpad_image in transformers' modeling_llava_next, from 4.47: float64, rounded to 7 decimals before it is truncated.
+// Rule S17: unpad_image in transformers' modeling_llava_next, from 4.47: float64, rounded to 7 decimals before it is truncated.
 func Unpad(original, grid shapes.Size) (offset, kept shapes.Size) {
 	kept = grid
 	if float64(original.W)/float64(original.H) > float64(grid.W)/float64(grid.H) {

@@ -41,9 +41,9 @@ func ReadImage(path string) (Picture, error) {
 		return Picture{}, fmt.Errorf("preprocess: %w", err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxImageFile))
-	if err != nil {
-		return Picture{}, fmt.Errorf("preprocess: %w", err)
+	data := make([]byte, info.Size())
+	if _, err := io.ReadFull(f, data); err != nil {
+		return Picture{}, fmt.Errorf("preprocess: %s: %w", path, err)
 	}
 	p, err := DecodeImage(data)
 	if err != nil {
@@ -98,15 +98,23 @@ func sniff(data []byte) string {
 	return ""
 }
 
-// checkSize holds the size that a header claims against Pillow's limit and against what so many bytes of data can hold:
-// at most so many pixels a byte.
-func checkSize(size shapes.Size, bytes, pixelsPerByte int) error {
-	switch {
-	case size.H < 1 || size.W < 1:
+// checkSize holds the size that a header claims against Pillow's limit.
+func checkSize(size shapes.Size) error {
+	if size.H < 1 || size.W < 1 {
 		return fmt.Errorf("size %v, want at least 1x1 pixels", size)
-	case size.H > maxPixels/size.W:
+	}
+	if size.H > maxPixels/size.W {
 		return fmt.Errorf("size %v, want at most %d pixels (Pillow's limit)", size, maxPixels)
-	case size.Area()/pixelsPerByte > bytes:
+	}
+	return nil
+}
+
+// checkClaim holds it also against the data, of which a byte can stand for so many pixels at most.
+func checkClaim(size shapes.Size, bytes, pixelsPerByte int) error {
+	if err := checkSize(size); err != nil {
+		return err
+	}
+	if size.Area()/pixelsPerByte > bytes {
 		return fmt.Errorf("truncated: %d bytes cannot hold %v pixels", bytes, size)
 	}
 	return nil
@@ -119,7 +127,7 @@ func decodeJPEG(data []byte) (Picture, error) {
 		return Picture{}, err
 	}
 	const mostPixels = 8 * 64 // 64 pixels of a block of which each channel takes a bit, at 8 bits a byte
-	if err := checkSize(shapes.Size{H: c.Height, W: c.Width}, len(data), mostPixels); err != nil {
+	if err := checkClaim(shapes.Size{H: c.Height, W: c.Width}, len(data), mostPixels); err != nil {
 		return Picture{}, fmt.Errorf("jpeg: %w", err)
 	}
 	orientation, err := jpegOrientation(data)
@@ -145,7 +153,7 @@ func decodeGIF(data []byte) (Picture, error) {
 		return Picture{}, err
 	}
 	const mostPixels = 4096 // a code of LZW, more than a byte long, stands for fewer than 4096 pixels
-	if err := checkSize(shapes.Size{H: c.Height, W: c.Width}, len(data), mostPixels); err != nil {
+	if err := checkClaim(shapes.Size{H: c.Height, W: c.Width}, len(data), mostPixels); err != nil {
 		return Picture{}, fmt.Errorf("gif: %w", err)
 	}
 	if bytes.Contains(data, []byte("tiff:Orientation")) {

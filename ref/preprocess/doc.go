@@ -7,5 +7,7 @@
 // them, for LLaVA-1.6 and for LLaVA-1.5, config.go reads the parameters from the model's folder, and variants.go names the
 // libraries whose arithmetic can be followed.
 //
+// The rules that the comments cite by number are those of docs/preprocessing.md (I) and docs/spec.md (S).
+//
 // Sizes are shapes.Size, height first. Positions count from 0, from the top left.
 package preprocess

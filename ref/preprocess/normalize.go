@@ -4,7 +4,7 @@ import "github.com/llavaref/llavaref/shapes"
 
 // normalTable is what each of the 256 values of a channel becomes: [3, 256].
 //
-// Pillow: rescale and normalize in transformers' image_transforms. The product with the factor is float64, rounded to
+// Rule I18. Pillow: rescale and normalize in transformers' image_transforms. The product with the factor is float64, rounded to
 // float32; mean and deviation are float32, and so are the subtraction and the division.
 // Torchvision: _fuse_mean_std_and_rescale_factor and normalize, float32 throughout: mean and deviation are multiplied by
 // 1/factor, and the value stays 0..255. It differs from the other in the last bits of most entries.

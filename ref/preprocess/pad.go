@@ -7,7 +7,7 @@ import "github.com/llavaref/llavaref/shapes"
 type Padding struct{ Top, Bottom, Left, Right int }
 
 // Center is the padding of an image in the middle of a canvas; of an odd number the larger half goes to the bottom and to
-// the right. _get_padding_size of transformers' LlavaNextImageProcessor, from 4.52.
+// the right. Rule I10: _get_padding_size of transformers' LlavaNextImageProcessor, from 4.52.
 func Center(image, canvas shapes.Size) Padding {
 	top, left := (canvas.H-image.H)/2, (canvas.W-image.W)/2
 	return Padding{Top: top, Bottom: canvas.H - image.H - top, Left: left, Right: canvas.W - image.W - left}
@@ -15,8 +15,8 @@ func Center(image, canvas shapes.Size) Padding {
 
 // Pad puts an image on a canvas of one colour: [H, W, 3] -> [Top+H+Bottom, Left+W+Right, 3]. The padding is not negative.
 //
-// _pad_for_patching of LlavaNextImageProcessor with black, which is 0 before normalisation and -mean/std after it;
-// pad_to_square of LlavaImageProcessor with the mean colour.
+// Rule I10: _pad_for_patching of LlavaNextImageProcessor with black, which is 0 before normalisation and -mean/std after it;
+// Rule I16: pad_to_square of LlavaImageProcessor with the mean colour.
 func Pad(m Image, p Padding, colour [3]uint8) Image {
 	out := NewImage(shapes.Size{H: p.Top + m.Size.H + p.Bottom, W: p.Left + m.Size.W + p.Right}) // [Top+H+Bottom, Left+W+Right, 3]
 	if colour != [3]uint8{} {

@@ -176,7 +176,7 @@ func (f *pngFile) header(body []byte) error {
 		return fmt.Errorf("size %dx%d, want at most %d pixels (Pillow's limit)", h, w, maxPixels)
 	}
 	f.size = shapes.Size{H: int(h), W: int(w)}
-	return checkSize(f.size, maxPixels, 1)
+	return checkSize(f.size)
 }
 
 // frame refuses an APNG whose first frame is a part of the image only.

@@ -113,6 +113,7 @@ func weights(n, m, i int, v Variant) (first int, w []float64) {
 	center := float64((float64(i) + 0.5) * scale)
 	first = max(int(center-support+0.5), 0)
 	end := min(int(center+support+0.5), n)
+	w = make([]float64, 0, end-first)
 	sum := 0.0
 	for j := first; j < end; j++ {
 		f := bicubic(float64((float64(j) - center + 0.5) * inverse))

@@ -54,7 +54,7 @@ photo-336x336 photo-640x480 photo-480x640 photo-1000x300 photo-300x1000 photo-67
 photo-1344x336 photo-336x1344 photo-1024x899 photo-1920x1080 photo-1080x1920 photo-100x400 photo-672x336 photo-99x88
 photo-72x27 photo-27x72 photo-150x50 photo-606x1211 photo-1211x606 photo-224x224 photo-337x337 photo-336x337 photo-2016x672
 photo-4000x3000 photo-1200x1600 photo-64x8192 photo-8192x64
-checker1-640x480 checker1-99x88 checker1-336x1000 checker1-672x672 checker3-500x333 checker3-30x150 checker3-700x1400
+checker1-640x480 checker1-99x88 checker1-336x1000 checker1-672x672 checker3-500x333 checker3-30x150 checker3-700x1500
 checker8-1000x300 checker8-480x640 checker8-1211x606
 gradient-640x480 gradient-57x133 gradient-1200x800 gradient-2x3
 noise-336x336 noise-640x480 noise-333x500 noise-37x148 noise-1009x337
@@ -76,9 +76,12 @@ FILES = ["photo-100x75", "photo-40x52", "photo-300x15", "checker-30x150"]  # gol
 WHOLE = ["tiny-1.6 photo-83x56", "tiny-1.6 checker1-100x75", "tiny-1.6 binary-61x90", "tiny-1.6 noise-1x1", "tiny-1.5 photo-75x100", "tiny-1.5 noise-1x200"]
 
 
-def cases() -> list[tuple[str, str]]:
+def cases(variant: str) -> list[tuple[str, str]]:
+    """Model and image. Pillow 12.2 is another one for very tall images only, so of the others the small ones are enough."""
     found = [(model, image) for model in MODELS for image in (SMALL if model.startswith("tiny") else BIG)]
     found = [(m, i) for m, i in found if m != "llava-1.5-square" or not any(side >= 2000 for side in sides(i))]
+    if variant == "pillow-12.2":
+        found = [(m, i) for m, i in found if m.startswith("tiny") or sides(i)[1] > 100 * sides(i)[0]]
     return found + [(model, f"golden/data/images/{name}.png") for model in ("llava-1.6", "llava-1.5", "tiny-1.6") for name in FILES]
 
 
@@ -155,7 +158,7 @@ def digest(array: np.ndarray) -> str:
 
 def pixels(variant: str, whole: Path | None) -> list[str]:
     lines = []
-    for model, image in cases():
+    for model, image in cases(variant):
         got = run(model, load(image), variant)
         shape = "x".join(map(str, got["pixel_values"].shape))
         lines.append("\t".join((variant, model, image, shape, *(digest(got[k]) for k in ("resized", "canvas", "pixel_values")))))

@@ -541,7 +541,7 @@ func countBugs() []Bug {
 			return base + int(math.Sqrt(float64(base))) + kept.Area() + kept.H
 		})},
 		{ID: "K05", What: "no newline after the last row", mutate: with(func(base int, kept shapes.Size) int { return base + kept.Area() + max(kept.H-1, 0) })},
-		{ID: "K06", What: "the whole image left out", mutate: with(func(_ int, kept shapes.Size) int { return kept.Area() + kept.H })},
+		{ID: "K07", What: "the whole image left out", mutate: with(func(_ int, kept shapes.Size) int { return kept.Area() + kept.H })},
 		{ID: "K18", What: "a newline a column", mutate: with(func(base int, kept shapes.Size) int { return base + kept.Area() + kept.W })},
 		{ID: "K19a", What: "one too few: num_additional_image_tokens 0", mutate: with(func(base int, kept shapes.Size) int { return base + kept.Area() + kept.H - 1 })},
 		{ID: "K19b", What: "one too many: the class token counted", mutate: with(func(base int, kept shapes.Size) int { return base + kept.Area() + kept.H + 1 })},

@@ -20,7 +20,10 @@ import (
 
 const vectors = "../../../golden/vectors/preprocess/"
 
-var update = flag.Bool("update", false, "write catches.tsv anew")
+var (
+	update     = flag.Bool("update", false, "write catches.tsv anew")
+	exhaustive = flag.Bool("exhaustive", false, "count for each bug at how many of 4 000 000 sizes it shows, which takes a minute")
+)
 
 func processor(t testing.TB, model string) preprocess.Processor {
 	t.Helper()
@@ -200,6 +203,31 @@ func TestEveryBugIsCaught(t *testing.T) {
 	}
 }
 
+// docs/preprocessing.md has a line for each bug, with the numbers of catches.tsv.
+func TestTheBugsStandInTheDocs(t *testing.T) {
+	docs, err := os.ReadFile("../../../docs/preprocessing.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(docs), "\n")
+	for _, row := range table(t, "catches.tsv") {
+		var words []string
+		for i, what := range []string{"size", "image"} {
+			switch n := row[2+i]; n {
+			case "0":
+			case "1":
+				words = append(words, n+" "+what)
+			default:
+				words = append(words, n+" "+what+"s")
+			}
+		}
+		start, caught := fmt.Sprintf("| %s | %s | ", row[0], row[1]), fmt.Sprintf(" | %s | ", strings.Join(words, ", "))
+		if !slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(line, start) && strings.Contains(line, caught) }) {
+			t.Errorf("docs/preprocessing.md has no line %s...%s", start, caught)
+		}
+	}
+}
+
 // first is at most four names.
 func first(names []string) string {
 	if len(names) > 4 {
@@ -223,6 +251,43 @@ func TestTheOddPixelIsLostAsInOldTransformers(t *testing.T) {
 				t.Errorf("%s: other values than %s", row[2], row[0])
 			}
 		}
+	}
+}
+
+// With -exhaustive -v it prints at how many sizes up to 2000x2000 each bug shows, the numbers of docs/preprocessing.md.
+func TestHowOftenBugsShow(t *testing.T) {
+	if !*exhaustive {
+		t.Skip("4 000 000 sizes for each bug take a minute: -exhaustive")
+	}
+	rare := map[string]int{"P05b": 0, "P06": 68, "P07": 3334, "P09a": 1586, "P09b": 4632, "P09c": 1586, "K11": 58, "K12": 118}
+	p := processor(t, "llava-1.6")
+	for _, b := range Of(p.ModelType) {
+		t.Run(b.ID, func(t *testing.T) {
+			t.Parallel()
+			f, err := b.flow(p, shapes.Size{H: 1, W: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			differ, firstOne := 0, shapes.Size{}
+			for w := 1; w <= 2000; w++ {
+				for h := 1; h <= 2000; h++ {
+					size := shapes.Size{H: h, W: w}
+					want, err := p.Plan(size)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if f.plan(size) != want {
+						if differ++; differ == 1 {
+							firstOne = size
+						}
+					}
+				}
+			}
+			t.Logf("%s: %d of 4 000 000 sizes, the first %dx%d", b.What, differ, firstOne.W, firstOne.H)
+			if want, isRare := rare[b.ID]; isRare && differ != want {
+				t.Errorf("%d sizes, want %d", differ, want)
+			}
+		})
 	}
 }
 
