@@ -37,23 +37,23 @@ class Plan:
 
 
 # Bugs that any prompt shows, and bugs that any image shows: listed where the case has nothing more specific to look for.
-ANY_TEXT = ["C01", "C07", "C13", "C14", "C15", "C19", "L01", "L02", "L03", "L04", "L06", "L14", "L15", "L20", "L21", "L23", "L25", "L26", "L28", "L29"]
+ANY_TEXT = ["C01", "C07", "C13", "C14", "C15", "C19", "L01", "L02", "L03", "L04", "L06", "L14", "L15", "L20", "L21", "L23", "L25", "L26", "L29"]
 ANY_IMAGE = ["C04", "C05", "C06", "V01", "V03", "V04", "V06", "V07", "V08", "V09", "V10", "V11", "V12", "V13", "V15", "V17", "J01", "J02", "J04"]
 
 PLANS = {
     "tiny-1.6": Plan(256, [
         Spec("checker-2x2-columns", "A 2x2 canvas with padding at the left and right: 8 columns of cells, 5 of them image, 6 kept, since the odd one stays.",
-             ["K08", "K10", "K13", "K15", "K16", "K18", "K20", "P02", "P18"], [5, "checker-70x110", 9]),
+             ["K08", "K10", "K13", "K15", "K16", "K20", "P02"], [5, "checker-70x110", 9]),
         Spec("gradient-1x2-full", "The canvas is filled exactly, so nothing is unpadded and every row of cells gets its newline.",
              ["C09", "K01", "K03", "K05", "K07", "K08"], [6, "gradient-112x56", 11]),
         Spec("noise-3x1", "A column of three tiles; 12 cells to 148 px make float32 lose one column of cells.",
-             ["K08", "K09", "K12", "K13", "K15", "K20", "P02"], [4, "noise-37x148", 8]),
+             ["K09", "K12", "K13", "K15", "K20", "P02"], [4, "noise-37x148", 8]),
         Spec("photo-1x2-portrait", "A portrait smaller than one tile: the tie of the first two canvases goes to the landscape one, and cells are cut off left and right.",
              ["P01", "P03", "P04", "K10", *ANY_IMAGE], [6, "photo-40x52", 15]),
         Spec("photo-1x3", "A row of three tiles; 47/188 of 12 cells is 3 only after rounding to seven decimals, and 4 rows are kept of 4.",
              ["K08", "K09", "K11", "K13", "K20", "P02"], [3, "photo-188x47", 9]),
-        Spec("photo-2x2-rows", "A photograph on a 2x2 canvas with padding above and below: tile order, unpadding by rows.",
-             ["K08", "K10", "K15", "K16", "K18", "P02", "P18"], [7, "photo-100x75", 10]),
+        Spec("photo-2x2-rows", "A photograph on a 2x2 canvas with padding above and below: cells are cut off by rows.",
+             ["K08", "K10", "K15", "K16", "P02"], [7, "photo-100x75", 10]),
         Spec("strip-no-rows", "A strip so thin that unpadding keeps no cell at all: the whole view is all that goes into the prompt.",
              ["K10", "K15", "K20"], [12, "noise-168x3", 20]),
         Spec("text-far-positions", "Positions 0 to 31, then 3000 on: float64 angles of the rotary embedding show only there.",
@@ -61,11 +61,11 @@ PLANS = {
         Spec("text-small-norms", "A prompt without an image; every second row is so small that the epsilon of RMSNorm matters.",
              ["C02", *ANY_TEXT, "L11"], [63], small_norms=True),
         Spec("two-images", "Text before, between and after two images of three and four tiles.",
-             ["K21", "M02", "K09", "M03"], [5, "photo-100x25", 6, "checker-30x150", 7]),
+             ["K09", "M02", "M03"], [5, "photo-100x25", 6, "checker-30x150", 7]),
     ]),
     "tiny-1.5": Plan(256, [
         Spec("photo", "One photograph, resized on its short side and cropped in the middle: 16 rows, no newline.",
-             ["C04", "C05", "C06", "V08", "V09", "J01", "K01"], [6, "photo-90x61", 17]),
+             ["C04", "C05", "C06", "V08", "V09", "J01"], [6, "photo-90x61", 17]),
         Spec("text", "A prompt without an image: eight key heads for eight query heads, theta 10000.",
              ["C01", "C02", "L11"], [47], small_norms=True),
         Spec("two-images", "Text before, between and after two images: their rows are taken in order.",
@@ -73,9 +73,9 @@ PLANS = {
     ]),
     "wide": Plan(4096, [
         Spec("photo-strip", "The real widths with an image: a thin strip, of which unpadding keeps two rows of 48 cells.",
-             ["A01", "A04", "V12", "J01", "K10", "K18"], [6, "photo-300x15", 15]),
+             ["A01", "J01", "K10", "V12"], [6, "photo-300x15", 15]),
         Spec("text", "The real widths without an image: heads of 128, an MLP of 14336.",
-             ["A01", "A04", "C01", "L06", "L11"], [23], small_norms=True),
+             ["C01", "L06", "L11"], [23], small_norms=True),
     ]),
 }
 

@@ -123,6 +123,33 @@ def read(model: str | Path) -> Config:
     return config
 
 
+def spelled_out(config: Config) -> dict:
+    """A config.json that every version of transformers reads alike: in the keys of version 4, nothing left to defaults.
+
+    Version 5 writes the rotary base and the image token under other keys, which 4.51 passes over in silence.
+    """
+    v, t = config.vision, config.text
+    raw = {
+        "architectures": ["LlavaNextForConditionalGeneration" if config.packs_tiles else "LlavaForConditionalGeneration"],
+        "image_seq_length": v.positions - 1,
+        "image_token_index": config.image_token,
+        "model_type": config.model_type,
+        "projector_hidden_act": config.projector_hidden_act,
+        "text_config": {"model_type": "llama", "attention_bias": False, "mlp_bias": False, **vars(t)},
+        "tie_word_embeddings": False,
+        "vision_config": {"model_type": "clip_vision_model", **vars(v)},
+        "vision_feature_layer": config.vision_feature_layer,
+        "vision_feature_select_strategy": "default",
+    }
+    if config.packs_tiles:
+        raw["image_grid_pinpoints"] = [list(p) for p in config.pinpoints]
+    return raw
+
+
+def needs_spelling_out(raw: dict) -> bool:
+    return "image_token_id" in raw or "rope_parameters" in raw["text_config"]
+
+
 def parameters(config: Config) -> list[tuple[str, tuple[int, ...]]]:
     """Every parameter, its on-disk name and shape, in the order of transformers 4.51's state_dict.
 

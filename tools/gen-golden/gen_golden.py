@@ -160,7 +160,8 @@ def main() -> int:
             cases.write(args.model, given)
             kind, budget = {"kind": "synthetic", "seed": args.seed}, cases.PLANS[args.model].sample
         else:
-            weights, given, name = args.checkpoint, args.inputs, args.checkpoint.resolve().name
+            weights = checkpoint.Checkpoint(args.checkpoint).for_every_witness(Path(work) / "checkpoint")
+            given, name = args.inputs, args.checkpoint.resolve().name
             kind, budget = {"kind": "checkpoint"}, 4096
         budget = budget if args.sample is None else args.sample
         print(f"{name}:", flush=True)

@@ -4,6 +4,7 @@
 #   run.sh              all committed sets anew, in place
 #   run.sh --verify     all committed sets anew in a temporary folder, compared with the committed ones
 #   run.sh test         the generator's own tests
+#   run.sh scatter SET  how far unmodified models lie from the floors of a committed set
 #   run.sh ARG...       gen_golden.py ARG...: one set, or one of a checkpoint of your own (README.md)
 set -euo pipefail
 
@@ -53,6 +54,9 @@ case "${1-}" in
 	;;
 test)
 	cd "$here" && exec "$LLAVAREF_VENV/5.23/bin/python" -m unittest "${@:2}"
+	;;
+scatter)
+	exec "$LLAVAREF_VENV/5.23/bin/python" "$here/scatter.py" "${@:2}"
 	;;
 *)
 	generate "$@"

@@ -71,6 +71,16 @@ def rotate(x: Array, cos: Array, sin: Array) -> Array:
     return x * cos[:, None] + turned * sin[:, None]
 
 
+def hide_later_keys(scores: Array) -> Array:
+    """scores [H, T, T]: a query sees the keys up to its own row."""
+    return np.where(np.triu(np.ones(scores.shape[1:], dtype=bool), 1), -np.inf, scores)
+
+
+def key_head(heads: int, kv_heads: int) -> Array:
+    """The key head that each query head reads: consecutive query heads share one."""
+    return np.arange(heads) // (heads // kv_heads)
+
+
 def unpack_tiles(tiles: Array, rows: int, columns: int, side: int) -> Array:
     """[rows*columns, side*side, C] -> the feature map [rows*side, columns*side, C]."""
     c = tiles.shape[-1]
@@ -226,10 +236,9 @@ class Model:
         put(f"{name}.self_attn.rope_q", q)
         put(f"{name}.self_attn.rope_k", k)
 
-        shared = np.arange(heads) // (heads // kv_heads)  # the key head that each query head reads
+        shared = key_head(heads, kv_heads)
         q, k, v = q.transpose(1, 0, 2), k.transpose(1, 0, 2)[shared], v.reshape(t, kv_heads, dh).transpose(1, 0, 2)[shared]
-        scores = q @ k.transpose(0, 2, 1) / math.sqrt(dh)  # [H, T, T]
-        scores[:, np.triu(np.ones((t, t), dtype=bool), 1)] = -np.inf
+        scores = hide_later_keys(q @ k.transpose(0, 2, 1) / math.sqrt(dh))
         put(f"{name}.self_attn.scores", scores)
         probs = softmax(scores)
         put(f"{name}.self_attn.probs", probs)
