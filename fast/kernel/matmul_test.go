@@ -268,6 +268,9 @@ func TestGemmParts(t *testing.T) {
 	each(t, func(t *testing.T, m *implementation) {
 		pool := newPool(2, m)
 		defer pool.Close()
+		if testing.Short() && m.name == "generic" {
+			t.Skip("some seconds")
+		}
 		r := rand.New(rand.NewPCG(5, 6))
 		a := newArenas(t)
 		for _, v := range variants {
@@ -283,11 +286,15 @@ func TestGemmBits(t *testing.T) {
 		r := rand.New(rand.NewPCG(7, 8))
 		for _, v := range variants {
 			p := randomProduct(t, r, 0, 31, 170, 1030+1026*int(v.class), v.typ, v.class)
-			if m.name == "generic" {
-				p = randomProduct(t, r, 0, 17, 70, 1030+1026*int(v.class), v.typ, v.class)
+			if m.name == "generic" || testing.Short() {
+				p = randomProduct(t, r, 0, 15, 70, 1030+1026*int(v.class), v.typ, v.class)
+			}
+			threadCounts, rowCounts := []int{1, 2, 3, 7}, []int{1, 2, 3, 4, 5, 6, 7, 8, 13, 14, 15}
+			if testing.Short() {
+				threadCounts, rowCounts = []int{1, 3}, []int{1, 2, 4, 7, 14}
 			}
 			var want []float32
-			for _, threads := range []int{1, 2, 3, 7} {
+			for _, threads := range threadCounts {
 				pool := newPool(threads, m)
 				for _, direct := range []bool{false, true} {
 					w := p.weights(t, pool, direct)
@@ -299,7 +306,7 @@ func TestGemmBits(t *testing.T) {
 					if i := firstDifference(y, want); i >= 0 {
 						t.Errorf("%v: %d threads, direct %t: y[%d] = %v, want %v", p, threads, direct, i, y[i], want[i])
 					}
-					for _, rows := range []int{1, 2, 3, 4, 5, 6, 7, 8, 13, 14, 15} {
+					for _, rows := range rowCounts {
 						got := y[:rows*p.n]
 						pool.Gemm(got, p.x[:rows*p.k], rows, w, p.bias)
 						if i := firstDifference(got, want[:len(got)]); i >= 0 {

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the tests of this package in all the ways it is built and dispatched: each implementation of this processor, required by
-# name in LLAVAREF_TEST_REQUIRE (a list, may be empty); plain Go alone; NEON under qemu, if it is installed; and the generator,
+# name in LLAVAREF_TEST_REQUIRE (a list, may be empty); plain Go alone; NEON under qemu, which must be installed; and the generator,
 # which must write the assembly that is in the repository.
 set -eu
 cd "$(dirname "$0")"
@@ -12,7 +12,7 @@ go vet -tags purego .
 
 go test .
 go test -race -short .
-go test -short -tags purego .
+LLAVAREF_TEST_REQUIRE= go test -short -tags purego .
 for off in avx512bf16 avx512 avx512,avx2; do
 	LLAVAREF_TEST_REQUIRE= LLAVAREF_DISABLE=$off go test -short .
 done
@@ -20,6 +20,6 @@ done
 if command -v qemu-aarch64-static >/dev/null; then
 	GOARCH=arm64 LLAVAREF_TEST_REQUIRE=neon go test -short -exec qemu-aarch64-static .
 else
-	echo "test.sh: qemu-aarch64-static is not installed: NEON has not been tested" >&2
-	case ",${LLAVAREF_TEST_REQUIRE:-}," in *,neon,*) exit 1 ;; esac
+	echo "test.sh: qemu-aarch64-static is not installed: NEON cannot be tested" >&2
+	exit 1
 fi

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -120,7 +121,7 @@ func (t *Tokenizer) missingTokens(r *reader, config object) []AddedToken {
 		return nil
 	}
 	var more []AddedToken
-	for key := range listed {
+	for _, key := range slices.Sorted(maps.Keys(listed)) {
 		id, err := strconv.Atoi(key)
 		if err != nil || id < 0 || id > maxID {
 			r.fail("added_tokens_decoder: %q is no id", key)
