@@ -68,6 +68,7 @@ Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test.`,
 	fs.StringVar(&f.out, "out", "", "write there instead of to the standard output; the file appears when it is complete")
 	fs.BoolVarP(&f.verbose, "verbose", "v", false, "one line a node")
 	fs.BoolVar(&f.failFast, "fail-fast", false, "stop after the first case that does not pass")
+	cmd.AddCommand(checkIDsCommand())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd, find) }
 	return cmd
 }
