@@ -5,8 +5,8 @@
 check: ## test the reference on every embedded tiny set
 	go run ./cmd/llavaref check
 
-test:
-	go test ./...
+test: # the time limit is that of a machine with other things to do
+	go test -timeout 60m ./...
 
 lint:
 	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }

@@ -184,10 +184,14 @@ func TestTheREADMEShowsWhatIsPrinted(t *testing.T) {
 
 // TestAHalfPrecisionEngineIsCalledOne: the same values are right as bf16 and wrong as what they were declared to be.
 func TestAHalfPrecisionEngineIsCalledOne(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "mini")
+	if err := enginetest.Write(dir, enginetest.FS()); err != nil {
+		t.Fatal(err)
+	}
 	g := enginetest.Graph{Change: enginetest.Rounded(compare.BF16)}
 	for class, want := range map[string]int{"bf16": exitConformant, "f32": exitNotConformant} {
 		var out, errs bytes.Buffer
-		code := run(t.Context(), []string{"check", "--model", "tiny-1.6", "--case", "text-small-norms", "--class", class}, &out, &errs,
+		code := run(t.Context(), []string{"check", "--golden", dir, "--class", class}, &out, &errs,
 			func(string) (conformance.Opener, error) { return g.Opener(), nil })
 		if code != want {
 			t.Errorf("as %s: exit code %d, want %d\n%s%s", class, code, want, out.String(), errs.String())
