@@ -1,11 +1,16 @@
 package tokenizer
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/nikolalohinski/gonja/v2/config"
+	"github.com/nikolalohinski/gonja/v2/parser"
+	"github.com/nikolalohinski/gonja/v2/tokens"
 
 	"github.com/llavaref/llavaref/ref/preprocess"
 	"github.com/llavaref/llavaref/shapes"
@@ -20,6 +25,7 @@ type engine struct {
 	count   func(p preprocess.Processor, image shapes.Size) (int, error)
 	stop    func(generation []int) []int // the ids that end a text, of those that the checkpoint names
 	flagged func(t *Tokenizer, text string) []int
+	parse   func(template string) (*chatTemplate, error)
 }
 
 // sound is this package.
@@ -30,6 +36,7 @@ func sound(t testing.TB) *engine {
 		count:   count,
 		stop:    func(ids []int) []int { return ids },
 		flagged: func(t *Tokenizer, text string) []int { return t.Encode(text, true) },
+		parse:   parseTemplate,
 	}
 	for v, tok := range variants(t) {
 		e.encode[v] = func(text string) []int { return tok.Encode(text, true) }
@@ -113,6 +120,26 @@ func faults(t testing.TB, e *engine, of string) map[string]int {
 					n, err := e.count(next, shapes.Size{H: c[0], W: c[1]})
 					note("counts", err != nil || n != c[2])
 				}
+			}
+		},
+		"templates": func() {
+			lines := readLines[[]json.RawMessage](t, "random.json.gz")
+			for _, line := range lines[1:] {
+				var text string
+				var which int
+				var generate bool
+				var want *string
+				scan(t, line, &text, &which, &generate, &want)
+				messages, err := ParseMessages(lines[0][which])
+				if err != nil {
+					t.Fatal(err)
+				}
+				chat, err := e.parse(text)
+				if err != nil {
+					continue
+				}
+				got, err := (&Tokenizer{chat: chat, named: map[string]string{"bos_token": "<s>"}}).Template(messages, generate)
+				note("templates", err == nil && (want == nil || got != *want))
 			}
 		},
 		"layouts": func() {
@@ -317,6 +344,17 @@ func TestPlantedBugsAreCaughtByTheVectors(t *testing.T) {
 			p.PatchSize = 16
 			e.count = func(_ preprocess.Processor, s shapes.Size) (int, error) { return count(p, s) }
 		}, "counts"},
+		{"white space between tags taken for the start of a line", func(e *engine) {
+			e.parse = func(text string) (*chatTemplate, error) { return parsedByGonja(text, true) }
+		}, "templates"},
+		{"no trim_blocks and lstrip_blocks", func(e *engine) {
+			e.parse = func(text string) (*chatTemplate, error) { return parsedByGonja(text, false) }
+		}, "templates"},
+		{"the body of generation left out", func(e *engine) {
+			e.parse = func(text string) (*chatTemplate, error) {
+				return parseTemplate(strings.NewReplacer("endgeneration", "endif", "generation", "if nothing").Replace(text))
+			}
+		}, "templates"},
 		{"G01 stops at end-of-text only, never at end of turn", func(e *engine) {
 			e.stop = func([]int) []int { return []int{three.added.byContent["<|end_of_text|>"]} }
 		}, "layouts"},
@@ -487,6 +525,20 @@ func TestPlantedBugsAreCaughtByTheVectors(t *testing.T) {
 			t.Logf("seen in %v", found)
 		})
 	}
+}
+
+// parsedByGonja is a template whose white space is gonja's own affair.
+func parsedByGonja(text string, blocks bool) (*chatTemplate, error) {
+	if _, err := parseTemplate(text); err != nil {
+		return nil, err
+	}
+	cfg := config.New()
+	cfg.TrimBlocks, cfg.LeftStripBlocks = blocks, blocks
+	root, err := parser.NewParser("", tokens.LexAll(text, cfg), cfg, noFiles{}, controlStructures()).Parse()
+	if err != nil {
+		return nil, err
+	}
+	return &chatTemplate{root.Nodes}, nil
 }
 
 // expanding is a processor with other settings of processor_config.json.
