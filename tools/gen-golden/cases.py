@@ -67,7 +67,7 @@ PLANS = {
         Spec("photo", "One photograph, resized on its short side and cropped in the middle: 16 rows, no newline.",
              ["C04", "C05", "C06", "V08", "V09", "J01"], [6, "photo-90x61", 17]),
         Spec("text", "A prompt without an image: eight key heads for eight query heads, theta 10000.",
-             ["C01", "C02", "L11"], [47], small_norms=True),
+             ["C01", "C02"], [47], small_norms=True),
         Spec("two-images", "Text before, between and after two images: their rows are taken in order.",
              ["M02", "M03"], [4, "checker-70x110", 5, "gradient-57x133", 8]),
     ]),

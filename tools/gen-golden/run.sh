@@ -10,6 +10,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 data=$here/../../golden/data
+export OPENBLAS_NUM_THREADS=1 # a busy machine starves the numpy witness where it waits for a second thread
 export LLAVAREF_VENV=${LLAVAREF_VENV:-$HOME/.cache/llavaref}
 
 environment() { # environment VERSION: makes $LLAVAREF_VENV/VERSION from its lock file
