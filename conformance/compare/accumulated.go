@@ -5,12 +5,11 @@ import "math"
 // The limits of the accumulated verdict.
 const (
 	// driftFactor is how many noise floors an engine may drift. A floor is the error of one implementation with one order of summation;
-	// others of the same class scatter around it. docs/numerics.md has the measured scatter.
+	// others of the same class scatter around it: docs/numerics.md has by how much.
 	driftFactor = 3
-	// floorLanes and shortSum say what the floors were measured with: at least 16 partial sums side by side, as any vector unit has them.
-	// An engine in float32 with fewer has sqrt(16/lanes) times the noise in its sums; where they are longer than 256 terms, its squares lose
-	// digits on one side (replay's squaresLost) and the noise grows with their length too. In the other classes storage outweighs both.
-	floorLanes, shortSum = 16, 256
+	// floorLanes says what the floors were measured with: at least 16 partial sums side by side, as any vector unit has them.
+	// An engine in float32 with fewer has sqrt(16/lanes) times the noise in its sums. In the other classes storage outweighs it.
+	floorLanes = 16
 	// rowFloor keeps the denominator of a row from vanishing: a row's error is judged against at least this share of the whole tensor's rms.
 	rowFloor = 1.0 / 64
 )
@@ -38,13 +37,14 @@ type DriftInput struct {
 	Longest   int       // terms of the model's longest sum; 0 stands for a short one
 }
 
-// factor is how many floors the engine may drift.
-func (in DriftInput) factor() float64 {
+// limit is how far the engine may drift where the floor is this. In float32 with fewer lanes than the floors were measured with, a norm over squares of
+// few digits also errs on one side, by half of an eighth of a roundoff for each addition (replay's squaresLost); that error is not noise and stands beside the floors.
+func (in DriftInput) limit(floor float64) float64 {
 	lanes := float64(max(in.Lanes, 1))
 	if in.Class != F32 || lanes >= floorLanes {
-		return driftFactor
+		return driftFactor * floor
 	}
-	return driftFactor * math.Sqrt(floorLanes/lanes*max(1, float64(in.Longest)/shortSum))
+	return driftFactor*math.Sqrt(floorLanes/lanes)*floor + float64(in.Longest)/lanes/16*unit
 }
 
 // Drift is the accumulated verdict of one node.
@@ -73,14 +73,13 @@ func Accumulated(in DriftInput) Drift {
 	if g.bad >= 0 {
 		checks = append(checks, Check{NonFinite, 1, 0, Worse, []int{g.bad}})
 	}
-	factor := in.factor()
 	if g.rest.entries > 0 {
 		checks = append(checks,
-			check(Drifted, d.Whole, factor*max(in.Floors.Whole, minimumFloor(in.Class)), nil),
-			check(RowDrift, d.WorstRow, factor*max(in.Floors.WorstRow, minimumRowFloor(in.Class)), []int{worst}))
+			check(Drifted, d.Whole, in.limit(max(in.Floors.Whole, minimumFloor(in.Class))), nil),
+			check(RowDrift, d.WorstRow, in.limit(max(in.Floors.WorstRow, minimumRowFloor(in.Class))), []int{worst}))
 	}
 	if g.massive.entries > 0 {
-		checks = append(checks, check(MassDrift, d.Massive, factor*max(in.Floors.Massive, minimumFloor(in.Class)), nil))
+		checks = append(checks, check(MassDrift, d.Massive, in.limit(max(in.Floors.Massive, minimumFloor(in.Class))), nil))
 	}
 	d.Verdict = verdict(checks)
 	return d

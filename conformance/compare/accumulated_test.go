@@ -207,7 +207,8 @@ func TestAccumulatedLanes(t *testing.T) {
 	}{
 		{F32, 16, 14336, 2.5, true}, {F32, 16, 14336, 4, false},
 		{F32, 1, 0, 8, true}, {F32, 0, 256, 8, true}, {F32, 1, 256, 16, false},
-		{F32, 1, 4096, 32, true}, {F32, 1, 4096, 64, false},
+		{F32, 4, 256, 4, true}, {F32, 4, 256, 8, false},
+		{F32, 1, 4096, 20, true}, {F32, 1, 4096, 40, false},
 		{F16, 1, 4096, 4, false},
 	} {
 		unit := floor

@@ -137,3 +137,67 @@ func driftInput(truth *golden.NodeTruth, got shapes.Tensor, class compare.Class)
 	}
 	return in
 }
+
+// TestLanes measures how much further float32 drifts with fewer lanes than 16, in the text model of tiny-1.6 and of wide: at the worst node, and at the logits.
+func TestLanes(t *testing.T) {
+	if !*blind {
+		t.Skip("needs -blind: takes minutes")
+	}
+	for _, model := range []string{"tiny-1.6", "wide"} {
+		c := config(t, model)
+		w := checkpoint.Synthetic(c, 0)
+		in := shapes.Inputs{}
+		for i := range 8 {
+			in.InputIDs, in.PositionIDs = append(in.InputIDs, 7*i+1), append(in.PositionIDs, i)
+		}
+		truth, _ := forward(t, c, w, in)
+		kernels := rightKernels()
+		floor := drifts(t, c, w, in, truth, kernels[5]) // 16 lanes
+		for _, k := range kernels[:9] {
+			worst := 0.0
+			drift := drifts(t, c, w, in, truth, k)
+			for name, d := range drift {
+				if floor[name] > 2e-8 { // a rounding, not a sum that happens to be exact
+					worst = max(worst, d/floor[name])
+				}
+			}
+			t.Logf("| %s | %s | %.2g | %.2g |", model, k.name, worst, drift[shapes.LMHead]/floor[shapes.LMHead])
+		}
+	}
+}
+
+// drifts runs the whole model through a kernel and returns each node's error relative to the truth.
+func drifts(t *testing.T, c shapes.Config, w shapes.Weights, in shapes.Inputs, truth map[string]shapes.Tensor, k kernel) map[string]float64 {
+	params := map[string]shapes.Param{}
+	for _, p := range shapes.Params(c) {
+		params[p.Name] = p
+	}
+	made, drift := map[string]shapes.Tensor{}, map[string]float64{}
+	for _, n := range shapes.Nodes(c) {
+		if !n.Present(shapes.DimsOf(c, in)) {
+			continue
+		}
+		s := &scenario{config: c, in: in, class: compare.F32, node: n, inputs: inputsOf(n, made)}
+		for _, p := range n.Params {
+			x := shapes.NewTensor(params[p].Shape...)
+			if err := w.Read(p, 0, x.Data); err != nil {
+				t.Fatal(err)
+			}
+			s.params = append(s.params, x)
+		}
+		if n.Kind == shapes.MergeEmbeddings {
+			made[n.Name] = s.inputs[0]
+		} else {
+			made[n.Name] = emulate(s, k)
+		}
+		var error, values float64
+		for i, v := range truth[n.Name].Data {
+			if v := float64(v); !math.IsInf(v, 0) {
+				d := float64(made[n.Name].Data[i]) - v
+				error, values = error+d*d, values+v*v
+			}
+		}
+		drift[n.Name] = math.Sqrt(error / values)
+	}
+	return drift
+}

@@ -191,7 +191,7 @@ func onlyStored(e *Evaluator, n shapes.Node, in []shapes.Tensor, want shapes.Ten
 	return nil
 }
 
-// shortProducts is by how much rounding the product of two numbers of the class makes it smaller on average, times three. The
+// shortProducts is by how much rounding the product of two numbers of the class makes it smaller on average, twice over. The
 // digits that are lost are not evenly distributed: over all pairs of bfloat16 the mean error is -0.012 half steps, of float16 -0.0016.
 func (s *sums) shortProducts() float64 {
 	if s.Class == compare.F32 {

@@ -118,6 +118,15 @@ func TestSquaresOfFewDigits(t *testing.T) {
 		for i := range s.inputs[0].Data {
 			s.inputs[0].Data[i] = float32(r.IntN(257)-128) / 512
 		}
+		lost := 0.0
+		for r := range s.inputs[0].Rows() {
+			row, exact := s.inputs[0].Row(r), 0.0
+			for _, v := range row {
+				exact += float64(v) * float64(v)
+			}
+			lost = max(lost, (1-float64(laned(1, unfused)(row, row, 0))/exact)*(1<<24))
+		}
+		t.Logf("one accumulator loses up to %.0f roundoffs of 4096 squares", lost)
 		for _, k := range rightKernels()[:10] { // in class f32 there is nothing to store
 			if v := judge(t, s, k); !v.Pass {
 				t.Errorf("seed %d: %s: %v", seed, k.name, v)
@@ -160,5 +169,25 @@ func TestCalibration(t *testing.T) {
 			text += fmt.Sprintf(" %.2f to %.2f |", least, largest)
 		}
 		t.Log(text)
+	}
+}
+
+// TestShortProducts averages the rounding errors of all products of two significands, in half steps: the bias that shortProducts allows twice over.
+func TestShortProducts(t *testing.T) {
+	for class, bits := range map[compare.Class]int{compare.F16: 11, compare.BF16: 8} {
+		sum, n := 0.0, 0.0
+		for a := 1 << (bits - 1); a < 1<<bits; a++ {
+			for b := 1 << (bits - 1); b < 1<<bits; b++ {
+				p := float64(a * b)
+				half := class.HalfStep(p)
+				sum += (math.RoundToEven(p/(2*half))*2*half - p) / half
+				n++
+			}
+		}
+		mean := sum / n
+		t.Logf("%s: %.4f half steps", class, mean)
+		if allowed := 8 * class.Roundoff(); mean > 0 || -mean > allowed/2 {
+			t.Errorf("%s: mean error %.4f half steps, allowed are %.4f", class, mean, allowed)
+		}
 	}
 }
