@@ -64,7 +64,7 @@ even. No more than a chunk of values is in memory, and the new files appear when
 			return err
 		}
 		files := map[string][]byte{}
-		if files["config.json"], err = withDType(text, to.dtype); err != nil {
+		if files["config.json"], err = checkpoint.ConfigWithDType(text, to.dtype); err != nil {
 			return err
 		}
 		if err := readCompanions(dir, files); err != nil {

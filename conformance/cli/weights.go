@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -108,7 +107,7 @@ It is all or nothing: the files appear when all of them are complete. A folder t
 		if err != nil {
 			return err
 		}
-		config, err := withDType(text, to.dtype)
+		config, err := checkpoint.ConfigWithDType(text, to.dtype)
 		if err != nil {
 			return err
 		}
@@ -129,9 +128,6 @@ func parseDType(s string) (checkpoint.DType, error) {
 	}
 	return d, nil
 }
-
-// torchNames are the dtypes as config.json spells them.
-var torchNames = map[checkpoint.DType]string{checkpoint.F32: "float32", checkpoint.F16: "float16", checkpoint.BF16: "bfloat16"}
 
 var errNoSize = errors.New("want bytes, or a number with KB, MB, GB (powers of 1000) or KiB, MiB, GiB (powers of 1024)")
 
@@ -164,22 +160,6 @@ func (f *modelFlags) json() ([]byte, error) {
 		return os.ReadFile(f.file)
 	}
 	return shapes.ModelJSON(f.model)
-}
-
-// withDType is a config.json that states another dtype of the weights.
-func withDType(text []byte, d checkpoint.DType) ([]byte, error) {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(text, &fields); err != nil {
-		return nil, err
-	}
-	key := "torch_dtype"
-	if _, has := fields["dtype"]; has {
-		key = "dtype"
-		delete(fields, "torch_dtype")
-	}
-	fields[key] = json.RawMessage(strconv.Quote(torchNames[d]))
-	text, err := json.MarshalIndent(fields, "", "  ")
-	return append(text, '\n'), err
 }
 
 // mayWrite refuses a folder that holds anything, unless it may be replaced.
