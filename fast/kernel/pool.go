@@ -8,11 +8,12 @@ import (
 	"unsafe"
 )
 
-// Pool runs products on a fixed number of threads, the caller's among them. Its calls exclude each other; two pools do
+// Pool runs products and the other operations on a fixed number of threads, the caller's among them. Its calls exclude each other; two pools do
 // not. A pool owns goroutines and scratch memory until Close.
 type Pool struct {
 	mu      sync.Mutex
 	ops     *matmulOps
+	vector  *vectorOps
 	limits  *limitOps
 	workers []*worker
 	helpers sync.WaitGroup
@@ -39,6 +40,9 @@ type Pool struct {
 type worker struct {
 	tile    tile
 	packing packing
+	vector  vector
+	attend  attendScratch
+	sums    [16]float32 // of the softmax of the rows of a tile
 	probe   probe
 	edge    [16 * panelWidth]float32 // a tile at the right border of y
 	panel   []float32                // a block of a panel of weights that are not packed
@@ -54,7 +58,7 @@ func newPool(threads int, m *implementation) *Pool {
 	if threads < 1 {
 		panic(fmt.Sprintf("kernel: NewPool: %d threads, want at least 1", threads))
 	}
-	p := &Pool{ops: &m.matmul, limits: &m.limits}
+	p := &Pool{ops: &m.matmul, vector: &m.vector, limits: &m.limits}
 	p.awake = sync.NewCond(&p.sleep)
 	for i := range threads {
 		w := &worker{wake: make(chan struct{}, 1)}
