@@ -1,8 +1,10 @@
 package kernel
 
 import (
+	"context"
 	"fmt"
 	"runtime"
+	"runtime/pprof"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -30,6 +32,7 @@ type Pool struct {
 	round  atomic.Uint64 // counts jobs; odd while one runs
 	inside atomic.Int64  // helpers that may be looking at the job
 	closed bool
+	labels context.Context // for the threads of the next job; nil before the first Label
 
 	sleep    sync.Mutex // for threads that have waited too long for done
 	awake    *sync.Cond
@@ -48,6 +51,7 @@ type worker struct {
 	panel   []float32                // a block of a panel of weights that are not packed
 	wake    chan struct{}
 	parked  atomic.Bool
+	labels  context.Context // that the thread has on
 	_       [64]byte
 }
 
@@ -84,6 +88,15 @@ func (p *Pool) Close() {
 	p.wakeHelpers()
 	p.helpers.Wait()
 	p.free()
+}
+
+// Label puts the pprof labels of a context on the calling goroutine, and on the pool's threads from the next job on. A context that comes again
+// costs next to nothing; a pool that was never labelled pays nothing.
+func (p *Pool) Label(ctx context.Context) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.labels = ctx
+	pprof.SetGoroutineLabels(ctx)
 }
 
 // Threads is the number of threads of the pool.
@@ -180,6 +193,10 @@ func (p *Pool) help(w *worker) {
 			if p.job.stop {
 				p.inside.Add(-1)
 				return
+			}
+			if w.labels != p.labels {
+				w.labels = p.labels
+				pprof.SetGoroutineLabels(w.labels)
 			}
 			p.work(w)
 		}
