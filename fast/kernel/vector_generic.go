@@ -64,8 +64,8 @@ func binaryGeneric(v *vector, f func(a, b float32) float32) {
 	}
 }
 
-// expParts is e^(high+low) = p s1 s2, for a low that is small against a unit of high's last place but one: p is e^r for the |r| <= ln2/2
-// that is left, s1 and s2 are powers of two, in two halves because 2^n may be out of range where p 2^n is not.
+// expParts is e^(high+low) = (1+p) s1 s2, for a low of about a unit in the last place of high: 1+p is e^r for the |r| <= ln2/2
+// that is left, s1 and s2 are powers of two, in two halves because 2^n may be out of range where the result is not.
 func expParts(high, low float32) (p, s1, s2 float32) {
 	if lowest > high {
 		high = lowest
@@ -84,27 +84,36 @@ func expParts(high, low float32) (p, s1, s2 float32) {
 	q = fma32(q, r, expC3)
 	q = fma32(q, r, expC2)
 	square := float32(r * r)
-	p = fma32(q, square, r) + 1
+	p = fma32(q, square, r)
 	half := i >> 1
 	return p, math.Float32frombits(uint32(half+127) << 23), math.Float32frombits(uint32(i-half+127) << 23)
 }
 
 func exp32(x float32) float32 {
 	p, s1, s2 := expParts(x, 0)
-	return float32(p*s1) * s2
+	return float32(float32(p+1)*s1) * s2
 }
 
 // sigmoidTimes is x / (1 + e^(high+low)) for negative high, if x is positive, else x e^(high+low) / (1 + e^(high+low)):
-// x sigmoid(t) for high+low = -|t|. The last power of two comes last, so that nothing is lost where e^t is denormal and the result is not.
+// x sigmoid(t) for high+low = -|t|. The reciprocal of d = 1 + z is corrected by what its two roundings lost. The last power of two comes last, so that nothing is lost where e^t is denormal and the result is not.
 func sigmoidTimes(x, high, low float32) float32 {
 	p, s1, s2 := expParts(high, low)
-	z := float32(p * s1)
-	d := float32(z*s2) + 1
+	z := float32(float32(float32(p+1)*s1) * s2)
+	d := z + 1
+	lost := z - float32(d-1)
+	inverse := 1 / d
+	e := fma32(-inverse, d, 1)
+	e = fma32(-inverse, lost, e)
 	num, last := x, float32(1)
 	if math.Signbit(float64(x)) {
-		num, last = z*x, s2
+		scaled := float32(x * s1)
+		num, last = fma32(scaled, p, scaled), s2
 	}
-	return float32(num/d) * last
+	bounded := num // an infinity times a correction of 0 would be NaN
+	if math.MaxFloat32 < bounded {
+		bounded = math.MaxFloat32
+	}
+	return fma32(num, inverse, float32(bounded*float32(inverse*e))) * last
 }
 
 func silu32(x float32) float32 { return sigmoidTimes(x, -abs32(x), 0) }
