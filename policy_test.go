@@ -30,10 +30,10 @@ var allowed = map[string][]string{
 	"conformance/diagnose":            {"shapes", "ref/...", "conformance/compare", "conformance/replay"},
 	"conformance":                     {"shapes", "shapes/checkpoint", "golden", "conformance/compare", "conformance/replay"},
 	"conformance/report":              {"shapes", "conformance", "conformance/compare"},
-	"conformance/dump":                {"shapes", "golden/npy", "conformance", "conformance/compare"},
+	"conformance/dump":                {"shapes/...", "golden/npy", "conformance", "conformance/compare"},
 	"conformance/export":              {"shapes/...", "golden/..."},
-	"conformance/engines":             {"shapes/...", "golden/...", "ref/...", "fast/...", "conformance", "conformance/compare"},
-	"conformance/cli":                 {"shapes/...", "golden/...", "ref/...", "fast/bench", "conformance/..."},
+	"conformance/engines":             {"shapes/...", "golden/...", "ref/...", "fast/...", "conformance", "conformance/compare", "conformance/dump", "conformance/export"},
+	"conformance/cli":                 {"shapes/...", "golden/...", "ref/...", "conformance/..."},
 	"conformance/internal/enginetest": {"shapes/...", "golden/...", "ref/...", "conformance", "conformance/compare", "conformance/replay"},
 	"cmd/llavaref":                    {"conformance/cli"},
 }

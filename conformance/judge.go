@@ -18,7 +18,8 @@ import (
 const (
 	maxSites = 3  // entries in a census
 	maxNotes = 10 // unknown names that are listed
-	maxHeat  = 8  // nodes of a prompt with heat maps, the first that fail
+	// maxRereads is for how many failing nodes of a prompt other readings are tried.
+	maxRereads = 30
 	// maxDerived is through how many nodes that the engine does not expose the suite evaluates the graph itself, to judge
 	// one behind them: enough for a whole attention or MLP in one piece. Each of them widens what rounding may have done.
 	maxDerived = 4
@@ -27,10 +28,13 @@ const (
 // judge holds what an engine says about one prompt against what it should say. Nodes may come in any order, from any goroutine.
 type judge struct {
 	suite    Suite
-	as       compare.Arithmetic // what the engine is judged by
+	as       compare.Arithmetic // what the engine is judged by, but for the class of a node
+	own, met map[string]compare.Class
 	truth    *golden.Case
 	replay   *replay.Evaluator
 	progress func(nodes int)
+	reread   Rereader // nil if there is one reading only
+	rereads  int
 
 	nodes   []shapes.Node // that the prompt has
 	byName  map[string]shapes.Node
@@ -50,14 +54,15 @@ type judge struct {
 	faults  []Problem
 }
 
-func newJudge(t Target, c *golden.Case, s Suite, as compare.Arithmetic) (*judge, error) {
-	j := &judge{suite: s, as: as, truth: c, dims: shapes.DimsOf(t.Set.Config, c.Inputs), longest: longestSum(t.Set.Config, len(c.Inputs.InputIDs)), progress: func(int) {},
+func newJudge(t Target, c *golden.Case, s Suite, as Info) (*judge, error) {
+	j := &judge{suite: s, as: as.Arithmetic, truth: c, dims: shapes.DimsOf(t.Set.Config, c.Inputs), longest: longestSum(t.Set.Config, len(c.Inputs.InputIDs)), progress: func(int) {},
 		byName: map[string]shapes.Node{}, known: map[string]bool{}, readers: map[string][]string{},
 		results: map[string]*Node{}, held: map[string]shapes.Tensor{}, uses: map[string]int{}, arrived: map[string]bool{}, judged: map[string]bool{}}
 	var err error
 	if j.replay, err = replay.New(t.Set.Config, t.Weights, c.Inputs); err != nil {
 		return nil, err
 	}
+	j.own, j.met = classes(shapes.Nodes(t.Set.Config), func(node string) compare.Class { return ClassOf(as, node) })
 	for _, n := range shapes.Nodes(t.Set.Config) {
 		j.known[n.Name] = true
 		if !n.Present(j.dims) {
@@ -120,12 +125,23 @@ func (j *judge) forward(engine Engine, in shapes.Inputs) {
 			j.problem(Error, "the engine panicked: %v (%s)", p, panicSite())
 		}
 	}()
+	j.reread, _ = engine.(Rereader)
 	logits, err := engine.Forward(in, j.probe)
 	if err != nil {
 		j.problem(Error, "the engine returned an error: %v", err)
 		return
 	}
-	j.returned(logits)
+	var report Report
+	if r, ok := engine.(Reporter); ok {
+		report = r.Report()
+	}
+	switch silent := report.Missing[shapes.LMHead] != "" || report.Wrong[shapes.LMHead] != ""; {
+	case report.LastRows:
+		j.lastRows(logits)
+	case !silent || logits.Shape != nil:
+		j.returned(logits)
+	}
+	j.report(report)
 	j.judgeDerived()
 }
 
@@ -251,17 +267,34 @@ func (j *judge) localCheck(n shapes.Node, inputs []shapes.Tensor, derived []*com
 	if err != nil {
 		return failed(c, err)
 	}
-	budget := func(class compare.Class) (compare.Budget, error) {
-		return j.replay.BudgetDerived(n, inputs, derived, want, compare.Arithmetic{Class: class, Lanes: j.as.Lanes})
+	rows := func(b compare.Budget) compare.Budget { return b }
+	if len(got.Shape) > 0 && got.Shape[0] < want.Shape[0] { // logits of the last positions
+		rows = func(b compare.Budget) compare.Budget { return lastOf(b, got.Shape[0]) }
 	}
-	b, err := budget(j.as.Class)
+	budget := func(class compare.Class) (compare.Budget, error) {
+		b, err := j.replay.BudgetDerived(n, inputs, derived, want, compare.Arithmetic{Class: class, Lanes: j.as.Lanes})
+		return rows(b), err
+	}
+	b, err := budget(j.own[n.Name])
 	if err != nil {
 		return failed(c, err)
 	}
-	j.decide(&c, compare.Local(b, n, got).Verdict, func(class compare.Class) bool {
+	j.decide(&c, j.own[n.Name], compare.Local(b, n, got).Verdict, func(class compare.Class) bool {
 		b, err := budget(class)
 		return err == nil && compare.Local(b, n, got).Pass
 	})
+	if c.Result == Fail && j.reread != nil && j.rereads < maxRereads {
+		j.rereads++
+		for _, r := range j.reread.Reread(n.Name) {
+			if compare.Local(b, n, r.Value).Pass {
+				c.Reason += "; it would hold with " + r.Words
+				break
+			}
+		}
+	}
+	if c.Fits != "" && holds(c.Fits, got) {
+		c.Holds = c.Fits
+	}
 	if c.Result == Fail {
 		census := compare.TakeCensus(b, n, got, maxSites)
 		c.Census = &census
@@ -275,8 +308,32 @@ func failed(c Check, err error) Check {
 	return c
 }
 
-// decide turns a verdict into a check. passes says whether another class would do.
-func (j *judge) decide(c *Check, v compare.Verdict, passes func(compare.Class) bool) {
+// holds says whether all values of a tensor are numbers of a class.
+func holds(class compare.Class, t shapes.Tensor) bool {
+	for _, v := range t.Data {
+		if class.Round(v) != v && v == v {
+			return false
+		}
+	}
+	return true
+}
+
+// lastOf is the budget of the last rows of a matrix.
+func lastOf(b compare.Budget, rows int) compare.Budget {
+	from := len(b.Want.Data) - rows*b.Want.Cols()
+	cut := func(x []float32) []float32 {
+		if x == nil {
+			return nil
+		}
+		return x[from:]
+	}
+	b.Want = shapes.Tensor{Shape: []int{rows, b.Want.Cols()}, Data: b.Want.Data[from:]}
+	b.Acc, b.AccRMS, b.Sto, b.StoRMS = cut(b.Acc), cut(b.AccRMS), cut(b.Sto), cut(b.StoRMS)
+	return b
+}
+
+// decide turns a verdict by a class into a check. passes says whether another class would do.
+func (j *judge) decide(c *Check, declared compare.Class, v compare.Verdict, passes func(compare.Class) bool) {
 	c.Ratio, c.Limits = v.Ratio, v.Checks
 	if v.Pass {
 		c.Result = Pass
@@ -289,7 +346,7 @@ func (j *judge) decide(c *Check, v compare.Verdict, passes func(compare.Class) b
 			c.Fits = class
 			return
 		}
-		if class == j.as.Class {
+		if class == declared {
 			finer = false
 		}
 	}
@@ -326,17 +383,40 @@ func place(at []int) string {
 }
 
 // accumulated judges a node against the truth of the whole model.
-func (j *judge) accumulated(n shapes.Node, t shapes.Tensor) Check {
+func (j *judge) accumulated(n shapes.Node, t shapes.Tensor) Check { return j.drift(n, t, 0) }
+
+// drift judges the rows of a node from one on, which are those that t has.
+func (j *judge) drift(n shapes.Node, t shapes.Tensor, from int) Check {
 	c := Check{View: Accumulated}
 	truth, ok := j.truth.Node(n.Name)
 	if !ok {
 		c.Reason = "the golden set has no such node"
 		return c
 	}
-	in := compare.DriftInput{Want: truth.Values, Got: golden.Gather(t, truth.Sample), PerRow: truth.Sample.PerRow(), RowRMS: truth.RowRMS, Massive: truth.Massive,
+	first := 0 // kept row that is among them
+	for first < truth.Sample.Rows() && truth.Sample.Row(first) < from {
+		first++
+	}
+	if first == truth.Sample.Rows() {
+		c.Reason = "the golden set keeps none of these rows"
+		return c
+	}
+	in := compare.DriftInput{PerRow: truth.Sample.PerRow(), RowRMS: truth.RowRMS[first:], Want: truth.Values[first*truth.Sample.PerRow():], Massive: truth.Massive,
 		Lanes: j.as.Lanes, Longest: j.longest}
-	if !truth.Sample.Whole() {
-		for _, column := range truth.Sample.All() {
+	if from == 0 {
+		in.Got = golden.Gather(t, truth.Sample)
+	}
+	for row, column := range truth.Sample.All() {
+		if truth.Sample.Whole() && from == 0 {
+			break
+		}
+		if row < from {
+			continue
+		}
+		if from > 0 {
+			in.Got = append(in.Got, t.Data[(row-from)*t.Cols()+column])
+		}
+		if !truth.Sample.Whole() {
 			in.Columns = append(in.Columns, int32(column))
 		}
 	}
@@ -345,25 +425,26 @@ func (j *judge) accumulated(n shapes.Node, t shapes.Tensor) Check {
 		in.Class, in.Floors = class, compare.Floors{Whole: f.Whole, WorstRow: f.WorstRow, Massive: f.Massive}
 		v := compare.Accumulated(in).Verdict
 		for i := range v.Checks {
-			v.Checks[i].Where = whereInNode(v.Checks[i], truth)
+			v.Checks[i].Where = whereInNode(v.Checks[i], truth, first)
 		}
 		return v
 	}
-	j.decide(&c, as(j.as.Class), func(class compare.Class) bool { return as(class).Pass })
+	j.decide(&c, j.met[n.Name], as(j.met[n.Name]), func(class compare.Class) bool { return as(class).Pass })
 	return c
 }
 
-// whereInNode turns the number of a kept row or a kept entry into an index of the node.
-func whereInNode(c compare.Check, truth *golden.NodeTruth) []int {
+// whereInNode turns the number of a kept row or a kept entry, counted from a first row on, into an index of the node.
+func whereInNode(c compare.Check, truth *golden.NodeTruth, first int) []int {
 	if len(c.Where) != 1 {
 		return c.Where
 	}
 	row, column := 0, -1
 	switch c.Criterion {
 	case compare.RowDrift:
-		row = truth.Sample.Row(c.Where[0])
+		row = truth.Sample.Row(first + c.Where[0])
 	case compare.NonFinite:
-		row, column = truth.Sample.Row(c.Where[0]/truth.Sample.PerRow()), truth.Sample.Column(c.Where[0])
+		entry := first*truth.Sample.PerRow() + c.Where[0]
+		row, column = truth.Sample.Row(entry/truth.Sample.PerRow()), truth.Sample.Column(entry)
 	default:
 		return c.Where
 	}
@@ -404,6 +485,57 @@ func (j *judge) returned(logits shapes.Tensor) {
 	j.release(head.Name)
 }
 
+// lastRows judges logits of the last positions, which stand for the last node as well.
+func (j *judge) lastRows(logits shapes.Tensor) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	head := j.byName[shapes.LMHead]
+	if j.closed || j.arrived[head.Name] {
+		return
+	}
+	j.arrived[head.Name] = true
+	r := j.results[head.Name]
+	want := head.Concrete(j.dims)
+	if s := logits.Shape; len(s) != 2 || s[0] < 1 || s[0] > want[0] || s[1] != want[1] || len(logits.Data) != shapes.Product(s) {
+		r.Checks = append(r.Checks, Check{View: Contract, Result: Fail, Ratio: compare.Worse, Reason: fmt.Sprintf("shape %v, want the last of %s = %v", logits.Shape, head.Symbolic(), want)})
+		return
+	}
+	from := want[0] - logits.Shape[0]
+	j.fault(Skip, "the engine has the logits of %d of %d positions", logits.Shape[0], want[0])
+	j.held[head.Name] = shapes.Tensor{Shape: slices.Clone(logits.Shape), Data: slices.Clone(logits.Data)}
+	if j.view(Accumulated) {
+		r.Checks = append(r.Checks, j.drift(head, logits, from), j.logits(logits))
+	}
+	if inputs, ok := j.inputs(head); ok && j.view(Local) {
+		j.local(head, inputs, nil)
+	}
+	j.release(head.Name)
+}
+
+// report takes in what the engine says of its nodes.
+func (j *judge) report(r Report) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, note := range r.Notes {
+		j.fault(Skip, "%s", note)
+	}
+	if j.closed {
+		return
+	}
+	for name, node := range j.results {
+		if text := r.Wrong[name]; text != "" {
+			j.arrived[name] = true // and is not replaced by a right one
+			node.Checks = append(node.Checks, Check{View: Contract, Result: Fail, Ratio: compare.Worse, Reason: text})
+		}
+		if text := r.Missing[name]; text != "" && !j.arrived[name] {
+			node.Reason = text
+			if node.Reach == shapes.Dead {
+				node.Reason += ", and the logits do not need it"
+			}
+		}
+	}
+}
+
 func sameBits(a, b shapes.Tensor) bool {
 	return slices.Equal(a.Shape, b.Shape) && slices.EqualFunc(a.Data, b.Data, func(x, y float32) bool {
 		return math.Float32bits(x) == math.Float32bits(y)
@@ -419,6 +551,9 @@ func (j *judge) logits(got shapes.Tensor) Check {
 		return c
 	}
 	in := compare.LogitsInput{Truth: j.truth.Logits, Got: got}
+	if k := len(in.Truth.Data) - len(got.Data); len(got.Shape) == 2 && k > 0 { // the last positions alone
+		in.Truth = shapes.Tensor{Shape: slices.Clone(got.Shape), Data: in.Truth.Data[k:]}
+	}
 	for _, f := range truth.Floors {
 		in.Coarsest = max(in.Coarsest, f.Whole)
 	}
@@ -426,9 +561,9 @@ func (j *judge) logits(got shapes.Tensor) Check {
 		in.Class, in.Floor = class, truth.Floors[golden.Class(class)].Whole
 		return compare.Logits(in)
 	}
-	r := as(j.as.Class)
+	r := as(j.met[shapes.LMHead])
 	c.Tokens = r.Counts
-	j.decide(&c, r.Verdict, func(class compare.Class) bool { return as(class).Pass })
+	j.decide(&c, j.met[shapes.LMHead], r.Verdict, func(class compare.Class) bool { return as(class).Pass })
 	return c
 }
 
@@ -503,7 +638,7 @@ func (d *deriver) derive(n shapes.Node, depth int) (derivation, bool) {
 	if err != nil {
 		return derivation{}, false
 	}
-	b, err := d.replay.BudgetDerived(n, inputs, budgets, want, d.as)
+	b, err := d.replay.BudgetDerived(n, inputs, budgets, want, compare.Arithmetic{Class: d.own[n.Name], Lanes: d.as.Lanes})
 	if err != nil {
 		return derivation{}, false
 	}
@@ -528,8 +663,7 @@ func (j *judge) result() Case {
 	for _, n := range j.nodes {
 		j.finish(n)
 	}
-	j.keepHeat()
-	c := Case{Name: j.truth.Name, Why: j.truth.Why, Problems: j.faults, First: diverge(j.nodes, j.results)}
+	c := Case{Name: j.truth.Name, Why: j.truth.Why, Problems: j.faults, First: diverge(j.nodes, j.results), Assumptions: assumptions(j.nodes, j.results)}
 	for _, stage := range Stages() {
 		s := Stage{Name: stage}
 		for _, n := range j.nodes {
@@ -544,21 +678,6 @@ func (j *judge) result() Case {
 	return c
 }
 
-// keepHeat drops the heat maps of all but the first nodes that fail.
-func (j *judge) keepHeat() {
-	kept := 0
-	for _, n := range j.nodes {
-		for _, c := range j.results[n.Name].Checks {
-			if c.Census == nil {
-				continue
-			}
-			if kept++; kept > maxHeat {
-				c.Census.Maps = nil
-			}
-		}
-	}
-}
-
 // finish gives a reason to what was not compared, and puts the checks in order.
 func (j *judge) finish(n shapes.Node) {
 	r := j.results[n.Name]
@@ -566,6 +685,8 @@ func (j *judge) finish(n shapes.Node) {
 	slices.SortStableFunc(r.Checks, func(a, b Check) int { return slices.Index(order, a.View) - slices.Index(order, b.View) })
 	switch {
 	case len(r.Checks) > 0:
+		r.Reason = ""
+	case r.Reason != "": // the engine's own
 	case j.arrived[n.Name]:
 		r.Reason = "the prompt ended before it could be judged"
 	case n.Reach == shapes.Dead:

@@ -47,7 +47,7 @@ func TestTensorsAreLetGo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, err := newJudge(target, c, Suite{}, compare.Arithmetic{Class: compare.F32})
+	j, err := newJudge(target, c, Suite{}, Info{Arithmetic: compare.Arithmetic{Class: compare.F32}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,20 +25,12 @@ type Run struct {
 	Class  compare.Class // that the engine was judged by
 	Views  []View        // that were asked for
 	Sets   []Set
-	By     Provenance
-}
-
-// Provenance says what judged, and on what. A Suite leaves it empty.
-type Provenance struct {
-	Llavaref string // version and source revision of the program
-	Machine  string // processor and system; empty unless it was asked for
 }
 
 // Set is the result of one golden set.
 type Set struct {
 	Name   string
 	Digest string // SHA-256 of the weights
-	Total  int    // cases that the set has; fewer of them may have been chosen
 	Cases  []Case
 	Reason string // why no case could be run
 }
@@ -49,12 +41,24 @@ type Case struct {
 	Stages    []Stage
 	Problems  []Problem
 	First     *Divergence // nil if nothing diverges
+	Reason    string      // why it was not run; it is skipped then
+
+	Assumptions []Assumption // what the engine may have left undeclared
 }
 
 // Problem is what went wrong with a whole prompt.
 type Problem struct {
 	Level Status // Fail or Error
 	Text  string
+}
+
+// Assumption is a class that nodes behave like though the engine has not declared it. Nothing is judged by it.
+type Assumption struct {
+	Nodes string        // pattern of a NodeClass that fits them
+	Class compare.Class // by whose limits they would pass
+	Count int
+	// Exact says that every value of theirs is a number of the class.
+	Exact bool
 }
 
 // Stage is the nodes of one stage of the model, in the order of execution.
@@ -81,6 +85,7 @@ type Check struct {
 	Ratio   float64         // of error to limit, of the criterion that went furthest
 	Limits  []compare.Check // all criteria
 	Fits    compare.Class   // where the check fails: the finest coarser class by whose limits it would pass, empty if there is none
+	Holds   compare.Class   // where a local check fails and Fits is not empty: Fits again if all values are numbers of that class
 	Derived []string        // inputs that the engine does not expose and that the reference evaluated from those before them
 	Census  *compare.Census // where a local check fails
 	Tokens  map[compare.TokenVerdict]int
@@ -105,8 +110,11 @@ func (n Node) Status() Status { return worst(n.Checks) }
 // Status of a stage is that of its worst node.
 func (s Stage) Status() Status { return worst(s.Nodes) }
 
-// Status of a case is that of its worst stage or problem, and Error if nothing was compared.
+// Status of a case is that of its worst stage or problem, and Error if nothing was compared; Skip if it was not run.
 func (c Case) Status() Status {
+	if c.Reason != "" {
+		return Skip
+	}
 	if c.Coverage().Checked == 0 {
 		return Error
 	}
@@ -121,12 +129,12 @@ func (s Set) Status() Status {
 	return worst(s.Cases)
 }
 
-// Status of a run is that of its worst set, and Error if it has none.
+// Status of a run is that of its worst set, and Error if nothing was compared in any.
 func (r Run) Status() Status {
-	if len(r.Sets) == 0 {
-		return Error
+	if s := worst(r.Sets); s > Skip {
+		return s
 	}
-	return worst(r.Sets)
+	return Error
 }
 
 // Coverage says how many nodes there are and how many of them were compared.

@@ -2,8 +2,11 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"path"
+	"reflect"
 	"slices"
 
 	"github.com/llavaref/llavaref/conformance/compare"
@@ -40,6 +43,7 @@ func (s Suite) Run(ctx context.Context, open Opener) Run {
 	run := Run{Views: s.views(), Class: s.Class}
 	r := runner{Suite: s, ctx: ctx, run: &run}
 	for _, t := range s.Targets {
+		r.cases += len(s.cases(t.Set))
 		r.total += len(s.cases(t.Set)) * len(shapes.Nodes(t.Set.Config))
 	}
 	for _, t := range s.Targets {
@@ -78,30 +82,26 @@ type runner struct {
 	run   *Run
 	done  int // nodes of the prompts before this one
 	total int
+	cases int // in all
 	stop  bool
 }
 
 func (r *runner) set(t Target, names []string, open Opener) Set {
-	result := Set{Name: t.Set.Manifest.Model, Digest: t.Set.Manifest.Weights.SHA256, Total: len(t.Set.Cases())}
+	result := Set{Name: t.Set.Manifest.Model, Digest: t.Set.Manifest.Weights.SHA256}
 	engine, err := openEngine(open, t)
 	if err != nil {
 		result.Reason = fmt.Sprintf("the engine could not be opened: %v", err)
 		r.stop = r.FailFast
 		return result
 	}
-	info := engine.Info()
-	r.run.Engine = info
-	as := info.Arithmetic
-	if r.Class != "" {
-		as.Class = r.Class
+	if _, ok := engine.(CaseEngine); !ok { // that declares itself prompt by prompt
+		if err := r.declared(engine.Info()); err != nil {
+			result.Reason = err.Error()
+			return result
+		}
 	}
-	if _, err := compare.ParseClass(string(as.Class)); err != nil {
-		result.Reason = fmt.Sprintf("the engine declares class %q, want f32, f16 or bf16", info.Class)
-		return result
-	}
-	r.run.Class = as.Class
 	for _, name := range names {
-		c := r.runCase(engine, t, name, as)
+		c := r.runCase(engine, t, name)
 		result.Cases = append(result.Cases, c)
 		r.done += len(shapes.Nodes(t.Set.Config))
 		if r.ctx.Err() != nil || r.FailFast && c.Status() > Pass {
@@ -110,6 +110,27 @@ func (r *runner) set(t Target, names []string, open Opener) Set {
 		}
 	}
 	return result
+}
+
+// declared takes in what the engine declares. One engine declares the same for every prompt.
+func (r *runner) declared(info Info) error {
+	for _, c := range append([]NodeClass{{Class: info.Class}}, info.Classes...) {
+		if _, err := compare.ParseClass(string(c.Class)); err != nil && (r.Class == "" || c.Nodes != "") {
+			return fmt.Errorf("the engine declares class %q, want f32, f16 or bf16", c.Class)
+		}
+	}
+	if old := r.run.Engine; old.Name != "" && !reflect.DeepEqual(old, info) {
+		return fmt.Errorf("it declares itself otherwise than before: %s, and here %s; test them apart", inWords(info), inWords(old))
+	}
+	r.run.Engine, r.run.Class = info, info.Class
+	if r.Class != "" {
+		r.run.Class = r.Class
+	}
+	return nil
+}
+
+func inWords(info Info) string {
+	return fmt.Sprintf("%s %s, %s with %d lanes, %d classes of nodes", info.Name, info.Version, info.Class, info.Lanes, len(info.Classes))
 }
 
 // openEngine opens an engine; a panic of it is an error.
@@ -122,13 +143,53 @@ func openEngine(open Opener, t Target) (e Engine, err error) {
 	return open(t.Set.Config, t.Weights)
 }
 
+// forCase is the engine for one prompt.
+func (r *runner) forCase(engine Engine, t Target, name string) (e Engine, err error) {
+	of, ok := engine.(CaseEngine)
+	if !ok {
+		return engine, nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the engine panicked: %v", p)
+		}
+	}()
+	if e, err = of.ForCase(r.ctx, t, name, r.cases == 1); err != nil {
+		return nil, err
+	}
+	if err := r.declared(e.Info()); err != nil {
+		closeEngine(e)
+		return nil, err
+	}
+	return e, nil
+}
+
+func closeEngine(e Engine) {
+	if c, ok := e.(io.Closer); ok {
+		c.Close()
+	}
+}
+
 // runCase runs and judges one prompt.
-func (r *runner) runCase(engine Engine, t Target, name string, as compare.Arithmetic) Case {
+func (r *runner) runCase(engine Engine, t Target, name string) Case {
 	c, err := t.Set.Case(name)
 	if err != nil {
 		return Case{Name: name, Problems: []Problem{{Error, err.Error()}}}
 	}
-	j, err := newJudge(t, c, r.Suite, as)
+	of := engine
+	engine, err = r.forCase(engine, t, name)
+	var not NotRun
+	if errors.As(err, &not) {
+		return Case{Name: name, Why: c.Why, Reason: string(not)}
+	}
+	if err != nil {
+		return Case{Name: name, Why: c.Why, Problems: []Problem{{Error, err.Error()}}}
+	}
+	info := r.run.Engine
+	if r.Class != "" {
+		info.Class, info.Classes = r.Class, nil
+	}
+	j, err := newJudge(t, c, r.Suite, info)
 	if err != nil {
 		return Case{Name: name, Why: c.Why, Problems: []Problem{{Error, err.Error()}}}
 	}
@@ -140,6 +201,9 @@ func (r *runner) runCase(engine Engine, t Target, name string, as compare.Arithm
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		if _, ok := of.(CaseEngine); ok {
+			defer closeEngine(engine)
+		}
 		j.forward(engine, cloneInputs(c.Inputs))
 	}()
 	select {

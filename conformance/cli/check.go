@@ -57,7 +57,7 @@ Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test.`,
 		Args: noArgs,
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.engine, "engine", "ref", "engine to test: "+strings.Join(engines.Names(), ", "))
+	fs.StringVar(&f.engine, "engine", "ref", "engine to test: "+strings.Join(engines.Names(), ", ")+", or dir:PATH for dumps of any engine")
 	fs.StringSliceVar(&f.models, "model", nil, "golden sets to run, separated by commas (default the tiny ones)")
 	fs.StringVar(&f.pattern, "case", "", "only the cases whose name matches this pattern ('text-*')")
 	fs.StringSliceVar(&f.modes, "mode", []string{"local", "accumulated"}, "views to take")

@@ -1,4 +1,5 @@
-// Package dump writes what an engine computed for one prompt as a folder that any tool can read:
+// Package dump writes and reads what an engine computed for one prompt: a folder that any tool can read and write. docs/dump-format.md is the
+// format. The Writer makes
 //
 //	DIR/manifest.json        which engine, how it stores and adds, the nodes with their shapes
 //	DIR/pixel_values.npy     float32 [N, 3, px, px]; absent without an image
@@ -6,6 +7,8 @@
 //	DIR/position_ids.npy     int64 [T]
 //	DIR/image_sizes.json     [[height, width], ...]
 //	DIR/NODE.npy             float32, one file for every node of the graph, under its on-disk name
+//
+// The Reader takes other names, layouts, number formats and containers as well, trusts none of them, and holds one node in memory at a time.
 package dump
 
 import (
@@ -20,26 +23,6 @@ import (
 	"github.com/llavaref/llavaref/golden/npy"
 	"github.com/llavaref/llavaref/shapes"
 )
-
-// ManifestFile is the name of the manifest in a dump.
-const ManifestFile = "manifest.json"
-
-// Manifest is what a dump says about itself.
-type Manifest struct {
-	Format  int    `json:"format"` // 1
-	Engine  string `json:"engine"`
-	Version string `json:"version,omitempty"`
-	Class   string `json:"class"` // f32, f16 or bf16: how activations are stored
-	Lanes   int    `json:"lanes,omitempty"`
-	Naming  string `json:"naming"` // scheme of the nodes' names
-	Nodes   []Node `json:"nodes"`  // in the order in which they were computed
-}
-
-// Node is one file of a dump.
-type Node struct {
-	Name  string `json:"name"`
-	Shape []int  `json:"shape"`
-}
 
 // Writer writes a dump into a folder that appears under its name only when it is complete. Abort may be called while
 // another goroutine is writing.
@@ -62,7 +45,7 @@ func Create(dir string, info conformance.Info, in shapes.Inputs) (*Writer, error
 		return nil, fmt.Errorf("dump: %w", err)
 	}
 	w := &Writer{dir: dir, tmp: tmp, manifest: Manifest{
-		Format: 1, Engine: info.Name, Version: info.Version, Class: string(info.Class), Lanes: int(info.Lanes), Naming: string(shapes.OnDisk),
+		Format: Format, Engine: info.Name, Version: info.Version, Class: string(info.Class), Lanes: int(info.Lanes), Naming: string(shapes.OnDisk),
 	}}
 	w.inputs(in)
 	if err := w.err; err != nil {

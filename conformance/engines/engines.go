@@ -22,9 +22,12 @@ func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m))
 
 // Find is the engine of a name.
 func Find(name string) (conformance.Opener, error) {
+	if path, ok := strings.CutPrefix(name, "dir:"); ok && path != "" {
+		return OpenDir(path), nil
+	}
 	open, ok := registry[name]
 	if !ok {
-		return nil, fmt.Errorf("engine %q is not known, want one of %s", name, strings.Join(Names(), ", "))
+		return nil, fmt.Errorf("engine %q is not known, want one of %s, dir:PATH", name, strings.Join(Names(), ", "))
 	}
 	return open, nil
 }

@@ -4,9 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"math"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/conformance/compare"
@@ -41,8 +39,6 @@ type jsonRun struct {
 	Engine   jsonEngine   `json:"engine"`
 	Class    string       `json:"class"`
 	Views    []string     `json:"views"`
-	Llavaref string       `json:"llavaref,omitempty"`
-	Machine  string       `json:"machine,omitempty"`
 	Coverage jsonCoverage `json:"coverage"`
 	Sets     []jsonSet    `json:"sets"`
 }
@@ -52,6 +48,20 @@ type jsonEngine struct {
 	Version string `json:"version"`
 	Class   string `json:"class"`
 	Lanes   int    `json:"lanes"`
+
+	Classes []jsonNodeClass `json:"classes,omitempty"`
+}
+
+type jsonNodeClass struct {
+	Nodes string `json:"nodes"`
+	Class string `json:"class"`
+}
+
+type jsonAssumption struct {
+	Nodes string `json:"nodes"`
+	Class string `json:"class"`
+	Count int    `json:"count"`
+	Exact bool   `json:"exact"`
 }
 
 type jsonCoverage struct {
@@ -67,7 +77,6 @@ type jsonSet struct {
 	SHA256 string     `json:"sha256"`
 	Status string     `json:"status"`
 	Reason string     `json:"reason,omitempty"`
-	Total  int        `json:"total"`
 	Cases  []jsonCase `json:"cases"`
 }
 
@@ -75,10 +84,13 @@ type jsonCase struct {
 	Name     string        `json:"name"`
 	Why      string        `json:"why"`
 	Status   string        `json:"status"`
+	Reason   string        `json:"reason,omitempty"`
 	Coverage jsonCoverage  `json:"coverage"`
 	Problems []jsonProblem `json:"problems"`
 	First    *jsonFirst    `json:"first"`
 	Stages   []jsonStage   `json:"stages"`
+
+	Assumptions []jsonAssumption `json:"assumptions,omitempty"`
 }
 
 type jsonProblem struct {
@@ -135,19 +147,6 @@ type jsonCensus struct {
 	Infinite int        `json:"infinite"`
 	Worst    []jsonSite `json:"worst"`
 	Axes     []jsonAxis `json:"axes"`
-	Maps     []jsonMap  `json:"maps,omitempty"`
-}
-
-type jsonMap struct {
-	Rows   jsonSpan `json:"rows"`
-	Cols   jsonSpan `json:"columns"`
-	Excess []string `json:"excesses"` // a string a row: indented output would give each number a line
-}
-
-type jsonSpan struct {
-	Letter string `json:"letter"`
-	Length int    `json:"length"`
-	Cells  int    `json:"cells"`
 }
 
 type jsonSite struct {
@@ -166,13 +165,16 @@ type jsonAxis struct {
 }
 
 func runDoc(r conformance.Run) jsonRun {
-	d := jsonRun{Format: JSONFormat, Status: r.Status().String(), Verdict: Verdict(r), Class: string(r.Class), Coverage: jsonCoverage(r.Coverage()), Llavaref: r.By.Llavaref, Machine: r.By.Machine, Sets: []jsonSet{},
-		Engine: jsonEngine{r.Engine.Name, r.Engine.Version, string(r.Engine.Class), int(r.Engine.Lanes)}}
+	d := jsonRun{Format: JSONFormat, Status: r.Status().String(), Verdict: Verdict(r), Class: string(r.Class), Coverage: jsonCoverage(r.Coverage()), Sets: []jsonSet{},
+		Engine: jsonEngine{Name: r.Engine.Name, Version: r.Engine.Version, Class: string(r.Engine.Class), Lanes: int(r.Engine.Lanes)}}
+	for _, c := range r.Engine.Classes {
+		d.Engine.Classes = append(d.Engine.Classes, jsonNodeClass{c.Nodes, string(c.Class)})
+	}
 	for _, v := range r.Views {
 		d.Views = append(d.Views, string(v))
 	}
 	for _, s := range r.Sets {
-		set := jsonSet{s.Name, s.Digest, s.Status().String(), s.Reason, s.Total, []jsonCase{}}
+		set := jsonSet{s.Name, s.Digest, s.Status().String(), s.Reason, []jsonCase{}}
 		for _, c := range s.Cases {
 			set.Cases = append(set.Cases, caseDoc(c))
 		}
@@ -182,9 +184,12 @@ func runDoc(r conformance.Run) jsonRun {
 }
 
 func caseDoc(c conformance.Case) jsonCase {
-	d := jsonCase{Name: c.Name, Why: c.Why, Status: c.Status().String(), Coverage: jsonCoverage(c.Coverage()), Problems: []jsonProblem{}, Stages: []jsonStage{}}
+	d := jsonCase{Name: c.Name, Why: c.Why, Status: c.Status().String(), Reason: c.Reason, Coverage: jsonCoverage(c.Coverage()), Problems: []jsonProblem{}, Stages: []jsonStage{}}
 	for _, p := range c.Problems {
 		d.Problems = append(d.Problems, jsonProblem{p.Level.String(), p.Text})
+	}
+	for _, a := range c.Assumptions {
+		d.Assumptions = append(d.Assumptions, jsonAssumption{a.Nodes, string(a.Class), a.Count, a.Exact})
 	}
 	if f := c.First; f != nil {
 		d.First = &jsonFirst{f.Node, string(f.View), f.Explanation}
@@ -227,17 +232,6 @@ func censusDoc(c compare.Census) *jsonCensus {
 	}
 	for _, a := range c.Axes {
 		d.Axes = append(d.Axes, jsonAxis{a.Letter, a.Length, a.Index, number(a.RMS), number(a.Share)})
-	}
-	for _, m := range c.Maps {
-		j := jsonMap{jsonSpan(m.Rows), jsonSpan(m.Cols), nil}
-		for row := range slices.Chunk(m.Excess, m.Cols.Cells) {
-			words := make([]string, len(row))
-			for i, x := range row {
-				words[i] = strconv.FormatFloat(float64(x), 'g', 2, 32)
-			}
-			j.Excess = append(j.Excess, strings.Join(words, " "))
-		}
-		d.Maps = append(d.Maps, j)
 	}
 	return d
 }

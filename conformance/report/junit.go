@@ -37,12 +37,19 @@ func JUnit(w io.Writer, r conformance.Run) error {
 
 func junitCase(name string, c conformance.Case) junit.Testsuite {
 	s := junit.Testsuite{Name: name, Time: "0"}
+	if c.Reason != "" {
+		s.AddTestcase(junit.Testcase{Name: "prompt", Classname: name, Skipped: &junit.Result{Message: c.Reason}})
+		return s
+	}
 	prompt := junit.Testcase{Name: "prompt", Classname: name}
 	var text []string
 	level := conformance.Pass
 	for _, p := range c.Problems {
 		text = append(text, p.Text)
 		level = max(level, p.Level)
+	}
+	for _, a := range c.Assumptions {
+		text = append(text, assumption(a))
 	}
 	if c.Coverage().Checked == 0 {
 		level = conformance.Error

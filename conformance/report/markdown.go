@@ -25,6 +25,9 @@ func Markdown(w io.Writer, r conformance.Run) error {
 		}
 		for _, c := range s.Cases {
 			lines := findings(c)
+			if c.Reason != "" {
+				lines = append(lines, "not run: "+c.Reason)
+			}
 			if len(lines) == 0 {
 				continue
 			}

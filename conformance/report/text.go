@@ -28,6 +28,10 @@ func textSet(w io.Writer, r conformance.Run, s conformance.Set, verbose bool) {
 		fmt.Fprintf(w, "  error: %s\n", s.Reason)
 	}
 	for _, c := range s.Cases {
+		if c.Reason != "" {
+			fmt.Fprintf(w, "\n  %s: skip, %s\n", c.Name, c.Reason)
+			continue
+		}
 		fmt.Fprintf(w, "\n  %s: %s, %s\n", c.Name, c.Status(), coverage(c.Coverage(), r))
 		if verbose && c.Why != "" {
 			fmt.Fprintf(w, "  %s\n", c.Why)

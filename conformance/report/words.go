@@ -13,9 +13,16 @@ import (
 // Verdict is the whole result in one sentence.
 func Verdict(r conformance.Run) string {
 	c := r.Coverage()
-	cases, fails := 0, 0
+	sets, cases, fails, skipped := 0, 0, 0, 0
 	for _, s := range r.Sets {
+		if s.Status() != conformance.Skip {
+			sets++
+		}
 		for _, c := range s.Cases {
+			if c.Status() == conformance.Skip {
+				skipped++
+				continue
+			}
 			cases++
 			if c.Status() == conformance.Fail {
 				fails++
@@ -26,9 +33,12 @@ func Verdict(r conformance.Run) string {
 	if c.Checked < c.Expected {
 		covered += fmt.Sprintf(", %d skipped", c.Skipped)
 	}
+	if skipped > 0 {
+		covered += fmt.Sprintf(", %s not run", count(skipped, "case"))
+	}
 	switch r.Status() {
 	case conformance.Pass:
-		return fmt.Sprintf("conformant: %s holds as %s in %s of %s, %s.", r.Engine.Name, r.Class, count(cases, "case"), count(len(r.Sets), "set"), covered)
+		return fmt.Sprintf("conformant: %s holds as %s in %s of %s, %s.", r.Engine.Name, r.Class, count(cases, "case"), count(sets, "set"), covered)
 	case conformance.Fail:
 		return fmt.Sprintf("not conformant: %s fails as %s in %d of %s, %s.%s", r.Engine.Name, r.Class, fails, count(cases, "case"), covered, first(r))
 	}
@@ -78,6 +88,13 @@ func trouble(r conformance.Run) string {
 			return fmt.Sprintf("%s/%s: nothing was compared.", s.Name, c.Name)
 		}
 	}
+	for _, s := range r.Sets {
+		for _, c := range s.Cases {
+			if c.Reason != "" {
+				return fmt.Sprintf("no case was run; %s/%s: %s.", s.Name, c.Name, c.Reason)
+			}
+		}
+	}
 	return "no case was run."
 }
 
@@ -105,7 +122,14 @@ func engine(r conformance.Run) string {
 	if r.Engine.Lanes > 0 {
 		lanes = count(int(r.Engine.Lanes), "accumulator")
 	}
-	return fmt.Sprintf("%s, %s with %s", name, judged, lanes)
+	text := fmt.Sprintf("%s, %s with %s", name, judged, lanes)
+	if r.Class != r.Engine.Class {
+		return text
+	}
+	for _, c := range r.Engine.Classes {
+		text += fmt.Sprintf("; %s as %s", c.Nodes, c.Class)
+	}
+	return text
 }
 
 // views says how each node was looked at.
@@ -244,6 +268,9 @@ func findings(c conformance.Case) []string {
 		word := map[conformance.Status]string{conformance.Skip: "note", conformance.Fail: "fails", conformance.Error: "error"}[p.Level]
 		out = append(out, word+": "+p.Text)
 	}
+	for _, a := range c.Assumptions {
+		out = append(out, assumption(a))
+	}
 	if c.First == nil {
 		return out
 	}
@@ -256,6 +283,16 @@ func findings(c conformance.Case) []string {
 		}
 	}
 	return out
+}
+
+// assumption says what an engine may have left undeclared, as it would have to be declared.
+func assumption(a conformance.Assumption) string {
+	exact := ""
+	if a.Exact {
+		exact = ", and all its values are numbers of that class"
+	}
+	return fmt.Sprintf("assumption, not taken: %s behaves like %s storage (%s)%s. If that is meant, the manifest declares it: \"classes\": [{\"nodes\": %q, \"class\": %q}]",
+		a.Nodes, a.Class, count(a.Count, "node"), exact, a.Nodes, a.Class)
 }
 
 // nodeFindings says what failed at a node, what the difference looks like, and which class would take it.

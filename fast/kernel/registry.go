@@ -20,7 +20,6 @@ type implementation struct {
 // ops are the operations of one implementation.
 type ops struct {
 	matmul matmulOps
-	vector vectorOps
 	limits limitOps
 }
 
@@ -50,7 +49,6 @@ func register(list []*implementation, disable string) []*implementation {
 	for _, m := range list {
 		m.enabled = m.runs && !slices.Contains(off, m.name) && !slices.ContainsFunc(m.needs, func(n string) bool { return slices.Contains(off, n) })
 		m.matmul.complete()
-		m.vector.complete()
 	}
 	return list
 }

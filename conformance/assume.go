@@ -1,0 +1,33 @@
+package conformance
+
+import (
+	"regexp"
+
+	"github.com/llavaref/llavaref/shapes"
+)
+
+var layerNumber = regexp.MustCompile(`\.layers\.[0-9]+`)
+
+// assumptions lists the classes that nodes behave like without having been declared: those that fail by their own inputs and would pass in a
+// coarser class. Nodes of equal layers are one pattern.
+func assumptions(nodes []shapes.Node, results map[string]*Node) []Assumption {
+	var out []Assumption
+	at := map[string]int{}
+	for _, n := range nodes {
+		c, ok := results[n.Name].Check(Local)
+		if !ok || c.Result != Fail || c.Fits == "" {
+			continue
+		}
+		pattern := layerNumber.ReplaceAllString(n.Name, ".layers.{i}")
+		key := pattern + " " + string(c.Fits)
+		i, known := at[key]
+		if !known {
+			i = len(out)
+			at[key] = i
+			out = append(out, Assumption{Nodes: pattern, Class: c.Fits, Exact: true})
+		}
+		out[i].Count++
+		out[i].Exact = out[i].Exact && c.Holds == c.Fits
+	}
+	return out
+}
