@@ -33,7 +33,7 @@ var allowed = map[string][]string{
 	"conformance/dump":                {"shapes/...", "golden/npy", "conformance", "conformance/compare"},
 	"conformance/export":              {"shapes/...", "golden/..."},
 	"conformance/engines":             {"shapes/...", "golden/...", "ref/...", "fast/...", "conformance", "conformance/compare", "conformance/dump", "conformance/export"},
-	"conformance/cli":                 {"shapes/...", "golden/...", "ref/...", "conformance/..."},
+	"conformance/cli":                 {"shapes/...", "golden/...", "ref/...", "fast/bench", "fast/profile", "conformance/..."},
 	"conformance/internal/enginetest": {"shapes/...", "golden/...", "ref/...", "conformance", "conformance/compare", "conformance/replay"},
 	"cmd/llavaref":                    {"conformance/cli"},
 }
