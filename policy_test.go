@@ -27,7 +27,7 @@ var allowed = map[string][]string{
 	"golden/npy":                      {},
 	"conformance/compare":             {"shapes"},
 	"conformance/replay":              {"shapes", "ref/...", "conformance/compare"},
-	"conformance/diagnose":            {"shapes", "ref/...", "conformance/compare", "conformance/replay"},
+	"conformance/diagnose":            {"shapes", "ref/...", "conformance", "conformance/compare", "conformance/replay"},
 	"conformance":                     {"shapes", "shapes/checkpoint", "golden", "conformance/compare", "conformance/replay"},
 	"conformance/report":              {"shapes", "conformance", "conformance/compare"},
 	"conformance/dump":                {"shapes/...", "golden/npy", "conformance", "conformance/compare"},

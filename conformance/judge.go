@@ -28,6 +28,7 @@ const (
 // judge holds what an engine says about one prompt against what it should say. Nodes may come in any order, from any goroutine.
 type judge struct {
 	suite    Suite
+	target   Target
 	as       compare.Arithmetic // what the engine is judged by, but for the class of a node
 	own, met map[string]compare.Class
 	truth    *golden.Case
@@ -52,10 +53,15 @@ type judge struct {
 	judged  map[string]bool // locally
 	unknown []string
 	faults  []Problem
+
+	kept       map[string]shapes.Tensor // for the diagnosis
+	keptValues int
+	failures   []Failure
+	causes     []Cause // of the whole prompt
 }
 
 func newJudge(t Target, c *golden.Case, s Suite, as Info) (*judge, error) {
-	j := &judge{suite: s, as: as.Arithmetic, truth: c, dims: shapes.DimsOf(t.Set.Config, c.Inputs), longest: longestSum(t.Set.Config, len(c.Inputs.InputIDs)), progress: func(int) {},
+	j := &judge{suite: s, target: t, kept: map[string]shapes.Tensor{}, as: as.Arithmetic, truth: c, dims: shapes.DimsOf(t.Set.Config, c.Inputs), longest: longestSum(t.Set.Config, len(c.Inputs.InputIDs)), progress: func(int) {},
 		byName: map[string]shapes.Node{}, known: map[string]bool{}, readers: map[string][]string{},
 		results: map[string]*Node{}, held: map[string]shapes.Tensor{}, uses: map[string]int{}, arrived: map[string]bool{}, judged: map[string]bool{}}
 	var err error
@@ -195,6 +201,7 @@ func (j *judge) take(n shapes.Node, t shapes.Tensor) {
 			text = fmt.Sprintf("shape %v with %d values, want %d", t.Shape, len(t.Data), shapes.Product(want))
 		}
 		r.Checks = append(r.Checks, Check{View: Contract, Result: Fail, Ratio: compare.Worse, Reason: text})
+		j.blameShape(n, t, want)
 		return
 	}
 	if j.view(Accumulated) {
@@ -207,6 +214,7 @@ func (j *judge) take(n shapes.Node, t shapes.Tensor) {
 	if !j.view(Local) {
 		return
 	}
+	j.keep(n.Name, j.held[n.Name])
 	for _, name := range append([]string{n.Name}, j.readers[n.Name]...) {
 		if inputs, ok := j.inputs(j.byName[name]); ok && !j.judged[name] {
 			j.local(j.byName[name], inputs, nil)
@@ -298,6 +306,7 @@ func (j *judge) localCheck(n shapes.Node, inputs []shapes.Tensor, derived []*com
 	if c.Result == Fail {
 		census := compare.TakeCensus(b, n, got, maxSites)
 		c.Census = &census
+		j.blame(Failure{Node: n, View: Local, Inputs: inputs, Derived: derived, Got: got, Ratio: c.Ratio})
 	}
 	return c
 }
@@ -663,7 +672,7 @@ func (j *judge) result() Case {
 	for _, n := range j.nodes {
 		j.finish(n)
 	}
-	c := Case{Name: j.truth.Name, Why: j.truth.Why, Problems: j.faults, First: diverge(j.nodes, j.results), Assumptions: assumptions(j.nodes, j.results)}
+	c := Case{Name: j.truth.Name, Why: j.truth.Why, Problems: j.faults, Causes: j.causes, First: diverge(j.nodes, j.results), Assumptions: assumptions(j.nodes, j.results)}
 	for _, stage := range Stages() {
 		s := Stage{Name: stage}
 		for _, n := range j.nodes {

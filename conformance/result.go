@@ -43,6 +43,7 @@ type Case struct {
 	First     *Divergence // nil if nothing diverges
 	Reason    string      // why it was not run; it is skipped then
 
+	Causes      []Cause      // of the whole prompt: recognised across nodes, best first
 	Assumptions []Assumption // what the engine may have left undeclared
 }
 
@@ -89,6 +90,7 @@ type Check struct {
 	Derived []string        // inputs that the engine does not expose and that the reference evaluated from those before them
 	Census  *compare.Census // where a local check fails
 	Tokens  map[compare.TokenVerdict]int
+	Causes  []Cause // of a failing local or contract check: what reproduces the engine's tensor, best first
 }
 
 // Divergence is the first node that is not as it should be.

@@ -20,6 +20,7 @@ type Suite struct {
 	Views    []View         // which views to take; nil is both
 	Class    compare.Class  // judge by this class instead of the one that the engine declares; empty is the declared one
 	Cases    string         // run only the cases whose name matches this pattern (path.Match); empty is all
+	Diagnose Diagnoser      // asked what the failures of each prompt come from; may be nil
 	FailFast bool           // stop after the first case that does not pass
 	Progress func(Progress) // told of every node as it is judged, from the engine's own goroutine; may be nil
 }
@@ -205,6 +206,7 @@ func (r *runner) runCase(engine Engine, t Target, name string) Case {
 			defer closeEngine(engine)
 		}
 		j.forward(engine, cloneInputs(c.Inputs))
+		j.diagnose(r.ctx)
 	}()
 	select {
 	case <-done:

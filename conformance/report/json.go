@@ -88,6 +88,7 @@ type jsonCase struct {
 	Coverage jsonCoverage  `json:"coverage"`
 	Problems []jsonProblem `json:"problems"`
 	First    *jsonFirst    `json:"first"`
+	Causes   []jsonCause   `json:"causes,omitempty"`
 	Stages   []jsonStage   `json:"stages"`
 
 	Assumptions []jsonAssumption `json:"assumptions,omitempty"`
@@ -130,6 +131,15 @@ type jsonCheck struct {
 	Derived []string       `json:"derived,omitempty"`
 	Census  *jsonCensus    `json:"census,omitempty"`
 	Tokens  map[string]int `json:"tokens,omitempty"`
+	Causes  []jsonCause    `json:"causes,omitempty"`
+}
+
+type jsonCause struct {
+	ID         string `json:"id"`
+	Text       string `json:"text"`
+	Look       string `json:"look"`
+	Ratio      number `json:"ratio"`
+	Convention string `json:"convention,omitempty"`
 }
 
 type jsonLimit struct {
@@ -194,6 +204,7 @@ func caseDoc(c conformance.Case) jsonCase {
 	if f := c.First; f != nil {
 		d.First = &jsonFirst{f.Node, string(f.View), f.Explanation}
 	}
+	d.Causes = causeDocs(c.Causes)
 	for _, s := range c.Stages {
 		stage := jsonStage{Name: s.Name, Status: s.Status().String()}
 		for _, n := range s.Nodes {
@@ -219,10 +230,19 @@ func checkDoc(c conformance.Check) jsonCheck {
 			d.Tokens[string(verdict)] = n
 		}
 	}
+	d.Causes = causeDocs(c.Causes)
 	if c.Census != nil {
 		d.Census = censusDoc(*c.Census)
 	}
 	return d
+}
+
+func causeDocs(causes []conformance.Cause) []jsonCause {
+	var docs []jsonCause
+	for _, c := range causes {
+		docs = append(docs, jsonCause{c.ID, c.Text, c.Look, number(c.Ratio), c.Convention})
+	}
+	return docs
 }
 
 func censusDoc(c compare.Census) *jsonCensus {

@@ -271,6 +271,7 @@ func findings(c conformance.Case) []string {
 	for _, a := range c.Assumptions {
 		out = append(out, assumption(a))
 	}
+	out = append(out, causes("", c.Causes)...)
 	if c.First == nil {
 		return out
 	}
@@ -309,15 +310,40 @@ func nodeFindings(n conformance.Node, only conformance.View) []string {
 		if c.Ratio >= compare.Worse {
 			line = fmt.Sprintf("  %s: %s", c.View, c.Reason)
 		}
-		if c.View == conformance.Contract && only == conformance.Contract {
-			continue // the explanation has said it
+		if c.View == conformance.Contract && only == conformance.Contract { // the explanation has said it
+			out = append(out, causes("  ", c.Causes)...)
+			continue
 		}
 		out = append(out, line)
+		out = append(out, causes("  ", c.Causes)...)
 		if c.Census != nil {
 			out = append(out, census(*c.Census)...)
 		}
 		if c.Fits != "" && c.View == only {
 			out = append(out, fmt.Sprintf("  this check would pass in class %s", c.Fits))
+		}
+	}
+	return out
+}
+
+// causes says what the engine seems to do. All of them reproduce its tensor; more than one is said to be so.
+func causes(indent string, list []conformance.Cause) []string {
+	var out []string
+	for i, c := range list {
+		word := "likely cause"
+		if c.Convention != "" {
+			word = "other convention"
+		}
+		if i > 0 {
+			word = "or " + word
+		}
+		line := fmt.Sprintf("%s%s: %s (%s), error %s of its limit with that", indent, word, c.Text, c.ID, ratio(c.Ratio))
+		if c.Convention != "" {
+			line = fmt.Sprintf("%s%s: %s: %s (%s), error %s of its limit with that", indent, word, c.Convention, c.Text, c.ID, ratio(c.Ratio))
+		}
+		out = append(out, line)
+		if c.Look != "" {
+			out = append(out, fmt.Sprintf("%s  look at: %s", indent, c.Look))
 		}
 	}
 	return out

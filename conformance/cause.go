@@ -1,0 +1,167 @@
+package conformance
+
+import (
+	"context"
+	"slices"
+
+	"github.com/llavaref/llavaref/conformance/compare"
+	"github.com/llavaref/llavaref/shapes"
+)
+
+// Cause is one explanation of a failure: what an engine seems to do.
+type Cause struct {
+	ID         string  // of docs/known-bugs.md
+	Text       string  // what the engine seems to do, in one sentence
+	Look       string  // where to look
+	Ratio      float64 // of error to limit with that done in the node's place; at most 1 fits
+	Convention string  // name of the published rule that it follows; empty for a bug
+}
+
+// A Diagnoser says what the failures of one prompt come from. It must not change what it is given, and stops when ctx is done.
+type Diagnoser func(ctx context.Context, e Evidence) Findings
+
+// Evidence is what an engine has shown of one prompt, as far as it is kept, and which nodes failed.
+type Evidence struct {
+	Config   shapes.Config
+	Weights  shapes.Weights
+	Inputs   shapes.Inputs
+	Lanes    compare.Lanes            // that the engine declares
+	Failures []Failure                // in the order of execution
+	Shown    map[string]shapes.Tensor // the engine's values by node, the largest ones left out
+}
+
+// Failure is a node that is wrong by its own inputs, or that has not the node's shape.
+type Failure struct {
+	Node    shapes.Node
+	View    View              // Local or Contract
+	Inputs  []shapes.Tensor   // of the engine's, or derived: Inputs[i] stands for Node.Inputs[i]
+	Derived []*compare.Budget // Derived[i] is the budget of an input that the reference evaluated; nil for the engine's own
+	Got     shapes.Tensor
+	Class   compare.Class // that the node is judged by
+	Ratio   float64       // of error to limit
+}
+
+// Findings is what a Diagnoser has to say.
+type Findings struct {
+	Nodes map[string][]Cause // of failing nodes
+	Case  []Cause            // of the whole prompt: recognised across nodes
+}
+
+// Bounds on what is kept for a diagnosis.
+const (
+	maxKept     = 1 << 28 // values of all kept tensors: 1 GiB
+	maxKeptOne  = 1 << 24 // values of one tensor
+	maxFailures = 40      // nodes that are diagnosed
+	maxAlike    = 3       // of them of one kind
+)
+
+// keep holds on to a node's value for the diagnosis, as far as there is room.
+func (j *judge) keep(name string, t shapes.Tensor) {
+	if j.suite.Diagnose == nil || len(t.Data) > maxKeptOne || j.keptValues+len(t.Data) > maxKept {
+		return
+	}
+	j.kept[name] = t
+	j.keptValues += len(t.Data)
+}
+
+// blame notes a failure for the diagnosis.
+func (j *judge) blame(f Failure) {
+	if j.suite.Diagnose == nil || len(j.failures) >= maxFailures {
+		return
+	}
+	alike := 0
+	for _, other := range j.failures {
+		if other.Node.Kind == f.Node.Kind {
+			alike++
+		}
+	}
+	if alike < maxAlike {
+		f.Class = j.own[f.Node.Name]
+		j.failures = append(j.failures, f)
+	}
+}
+
+// blameShape notes a tensor of another shape. Only one that is not much larger than it should be is kept.
+func (j *judge) blameShape(n shapes.Node, t shapes.Tensor, want []int) {
+	size := shapes.Product(want)
+	if j.suite.Diagnose == nil || len(t.Data) > 4*size+1<<16 || len(t.Shape) > 8 {
+		return
+	}
+	for _, l := range t.Shape {
+		if l <= 0 || l > len(t.Data) {
+			return
+		}
+	}
+	if shapes.Product(t.Shape) != len(t.Data) {
+		return
+	}
+	j.blame(Failure{Node: n, View: Contract, Ratio: compare.Worse, Got: shapes.Tensor{Shape: slices.Clone(t.Shape), Data: slices.Clone(t.Data)}})
+}
+
+// diagnose asks the Diagnoser about what has failed, and puts what it says beside the checks.
+func (j *judge) diagnose(ctx context.Context) {
+	if j.suite.Diagnose == nil {
+		return
+	}
+	e, any := j.evidence()
+	if !any {
+		return
+	}
+	found := j.suite.Diagnose(ctx, e)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return
+	}
+	j.causes = found.Case
+	for name, causes := range found.Nodes {
+		r := j.results[name]
+		if r == nil {
+			continue
+		}
+		for i, c := range r.Checks {
+			if c.Result == Fail && (c.View == Local || c.View == Contract) {
+				r.Checks[i].Causes = causes
+				break
+			}
+		}
+	}
+}
+
+// evidence gathers the failures in the order of execution, those without inputs left out.
+func (j *judge) evidence() (Evidence, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed || len(j.failures) == 0 {
+		return Evidence{}, false
+	}
+	e := Evidence{Config: j.target.Set.Config, Weights: j.target.Weights, Inputs: cloneInputs(j.truth.Inputs), Lanes: j.as.Lanes, Shown: j.kept}
+	for _, n := range j.nodes {
+		for _, f := range j.failures {
+			if f.Node.Name != n.Name {
+				continue
+			}
+			if f.Inputs == nil && !j.keptInputs(&f) {
+				continue
+			}
+			e.Failures = append(e.Failures, f)
+		}
+	}
+	return e, len(e.Failures) > 0
+}
+
+// keptInputs finds the inputs of a failure among what is kept.
+func (j *judge) keptInputs(f *Failure) bool {
+	f.Inputs, f.Derived = make([]shapes.Tensor, len(f.Node.Inputs)), make([]*compare.Budget, len(f.Node.Inputs))
+	for i, name := range f.Node.Inputs {
+		if _, isNode := j.byName[name]; !isNode {
+			continue
+		}
+		t, ok := j.kept[name]
+		if !ok {
+			return false
+		}
+		f.Inputs[i] = t
+	}
+	return true
+}
