@@ -18,6 +18,7 @@ import (
 const (
 	maxSites = 3  // entries in a census
 	maxNotes = 10 // unknown names that are listed
+	maxHeat  = 8  // nodes of a prompt with heat maps, the first that fail
 	// maxRereads is for how many failing nodes of a prompt other readings are tried.
 	maxRereads = 30
 	// maxDerived is through how many nodes that the engine does not expose the suite evaluates the graph itself, to judge
@@ -672,6 +673,7 @@ func (j *judge) result() Case {
 	for _, n := range j.nodes {
 		j.finish(n)
 	}
+	j.keepHeat()
 	c := Case{Name: j.truth.Name, Why: j.truth.Why, Problems: j.faults, Causes: j.causes, First: diverge(j.nodes, j.results), Assumptions: assumptions(j.nodes, j.results)}
 	for _, stage := range Stages() {
 		s := Stage{Name: stage}
@@ -685,6 +687,21 @@ func (j *judge) result() Case {
 		}
 	}
 	return c
+}
+
+// keepHeat drops the heat maps of all but the first nodes that fail.
+func (j *judge) keepHeat() {
+	kept := 0
+	for _, n := range j.nodes {
+		for _, c := range j.results[n.Name].Checks {
+			if c.Census == nil {
+				continue
+			}
+			if kept++; kept > maxHeat {
+				c.Census.Maps = nil
+			}
+		}
+	}
 }
 
 // finish gives a reason to what was not compared, and puts the checks in order.

@@ -25,12 +25,20 @@ type Run struct {
 	Class  compare.Class // that the engine was judged by
 	Views  []View        // that were asked for
 	Sets   []Set
+	By     Provenance
+}
+
+// Provenance says what judged, and on what. A Suite leaves it empty.
+type Provenance struct {
+	Llavaref string // version and source revision of the program
+	Machine  string // processor and system; empty unless it was asked for
 }
 
 // Set is the result of one golden set.
 type Set struct {
 	Name   string
 	Digest string // SHA-256 of the weights
+	Total  int    // cases that the set has; fewer of them may have been chosen
 	Cases  []Case
 	Reason string // why no case could be run
 }

@@ -88,7 +88,7 @@ type runner struct {
 }
 
 func (r *runner) set(t Target, names []string, open Opener) Set {
-	result := Set{Name: t.Set.Manifest.Model, Digest: t.Set.Manifest.Weights.SHA256}
+	result := Set{Name: t.Set.Manifest.Model, Digest: t.Set.Manifest.Weights.SHA256, Total: len(t.Set.Cases())}
 	engine, err := openEngine(open, t)
 	if err != nil {
 		result.Reason = fmt.Sprintf("the engine could not be opened: %v", err)

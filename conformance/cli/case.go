@@ -70,6 +70,7 @@ there to catch (docs/known-bugs.md). A text is the simplest to begin with.`,
 // exportFlags are the flags of case export.
 type exportFlags struct {
 	name, out, model, golden, checkpoint, dtype, naming string
+	gguf                                                bool
 }
 
 func caseExportCommand() *cobra.Command {
@@ -80,12 +81,13 @@ func caseExportCommand() *cobra.Command {
 		Long: `Export writes everything that an engine needs to run one case: the model with its synthetic weights as a safetensors
 checkpoint with config.json, input_ids, position_ids and pixel_values as .npy files, image_sizes.json, the pictures that
 the pixels were made of, nodes.tsv with the name and the shape of every node, and README.txt, which says what to save
-and which command gives the verdict.
+and which command gives the verdict. With --gguf the same model comes as two GGUF files too, for llama.cpp.
 
 The folder appears when it is complete, and must not be there, or be empty. The values of the weights are exact in f32,
 f16 and bf16. A --golden set that was made with a checkpoint needs it: --checkpoint DIR.`,
 		Example: `  llavaref case export --case text --model tiny-1.5 --out text
-  llavaref case export --case photo-2x2-rows --out photo --dtype bf16 --naming original`,
+  llavaref case export --case photo-2x2-rows --out photo --dtype bf16 --naming original
+  llavaref case export --case photo-1x3 --out photo-gguf --dtype f16 --gguf`,
 		Args: noArgs,
 	}
 	fs := cmd.Flags()
@@ -96,6 +98,7 @@ f16 and bf16. A --golden set that was made with a checkpoint needs it: --checkpo
 	fs.StringVar(&f.checkpoint, "checkpoint", "", "the checkpoint that the --golden set was made with")
 	fs.StringVar(&f.dtype, "dtype", "f32", "of the checkpoint: f32, f16 or bf16")
 	fs.StringVar(&f.naming, "naming", string(shapes.OnDisk), "naming scheme of the checkpoint: "+joinSchemes())
+	fs.BoolVar(&f.gguf, "gguf", false, "write gguf/model.gguf and gguf/mmproj.gguf too, of the same dtype")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd) }
 	return cmd
 }
@@ -134,7 +137,7 @@ func (f *exportFlags) run(cmd *cobra.Command) error {
 	defer release()
 	b = newBytesBar(cmd.ErrOrStderr(), "writing "+f.out)
 	defer b.close()
-	opt := export.Options{DType: dtype, Scheme: scheme, Progress: b.set}
+	opt := export.Options{DType: dtype, Scheme: scheme, GGUF: f.gguf, Progress: b.set}
 	if err := export.Write(cmd.Context(), f.out, set, target.Weights, f.name, opt); err != nil {
 		return err
 	}

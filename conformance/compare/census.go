@@ -16,6 +16,7 @@ type Census struct {
 	First     *Site  // the first bad entry in memory order; nil if none is bad by itself
 	Worst     []Site // the entries with the largest excess, worst first
 	Axes      []Axis // the worst index of each axis
+	Maps      []Map  // where the differences are
 	Narrowest *Axis  // the axis one index of which has almost all of the difference, if there is one: one row, one channel, one head is wrong
 }
 
@@ -81,6 +82,7 @@ func TakeCensus(b Budget, node shapes.Node, got shapes.Tensor, k int) Census {
 	for _, i := range order[:min(k, len(order))] {
 		c.Worst = append(c.Worst, siteAt(b, got, excess, i))
 	}
+	c.Maps = maps(axes, len(got.Shape), excess)
 	for _, a := range axes {
 		c.Axes = append(c.Axes, a.worst(len(got.Data)))
 	}

@@ -8,5 +8,6 @@
 //	DIR/pixel_values.npy   float32 [N, 3, px, px]; absent without an image
 //	DIR/image_sizes.json   [[height, width], ...]
 //	DIR/nodes.tsv          every node of the graph with its shape for this prompt
+//	DIR/gguf/              model.gguf and mmproj.gguf, if they were asked for
 //	DIR/images/            the pictures that the pixels were made of
 package export

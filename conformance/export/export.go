@@ -24,12 +24,14 @@ const (
 	NodesFile  = "nodes.tsv"
 	ModelDir   = "model"
 	ImagesDir  = "images"
+	GGUFDir    = "gguf"
 )
 
 // Options says how the model is written.
 type Options struct {
 	DType  checkpoint.DType // F32, F16 or BF16. A value that it cannot hold is an error: another number is another model
 	Scheme shapes.Scheme    // whose names the tensors have; empty is OnDisk
+	GGUF   bool             // the model as GGUF too, for llama.cpp: gguf/model.gguf and gguf/mmproj.gguf
 	// Progress, if not nil, is told how many bytes of values are written, of how many.
 	Progress func(done, total int64)
 }
@@ -43,6 +45,7 @@ type Description struct {
 	DType   string   `json:"dtype"`  // of the checkpoint: f32, f16 or bf16
 	Naming  string   `json:"naming"` // of the checkpoint
 	Weights string   `json:"weights_sha256"`
+	GGUF    bool     `json:"gguf"`   // whether gguf/ is there
 	Images  []string `json:"images"` // files in images/, in the order of the prompt; empty where the case begins at pixel_values
 }
 
@@ -56,6 +59,11 @@ func Write(ctx context.Context, dir string, set *golden.Set, w shapes.Weights, n
 	return atomically(dir, func(tmp string) error {
 		if err := Model(ctx, filepath.Join(tmp, ModelDir), set.Config, set.ConfigJSON, w, opt); err != nil {
 			return err
+		}
+		if opt.GGUF {
+			if err := writeGGUF(ctx, filepath.Join(tmp, GGUFDir), set, w, opt); err != nil {
+				return err
+			}
 		}
 		if err := Inputs(tmp, c.Inputs); err != nil {
 			return err
@@ -79,6 +87,15 @@ func Model(ctx context.Context, dir string, cfg shapes.Config, configJSON []byte
 		return err
 	}
 	return write(dir, "config.json", config)
+}
+
+// writeGGUF writes the two files that llama.cpp reads. They are of the same dtype, but vectors in them are float32.
+func writeGGUF(ctx context.Context, dir string, set *golden.Set, w shapes.Weights, opt Options) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	gguf := checkpoint.GGUFOptions{DType: opt.DType, Exact: true, Progress: opt.Progress}
+	return checkpoint.WriteGGUF(ctx, filepath.Join(dir, "model.gguf"), filepath.Join(dir, "mmproj.gguf"), set.Manifest.Model, set.Config, w, gguf)
 }
 
 // scheme is whose names the tensors have.
@@ -124,7 +141,7 @@ func Inputs(dir string, in shapes.Inputs) error {
 func describe(dir string, set *golden.Set, c *golden.Case, opt Options) error {
 	d := Description{
 		Format: 1, Set: set.Manifest.Model, Case: c.Name, Why: c.Why, Weights: set.Manifest.Weights.SHA256,
-		DType: strings.ToLower(string(opt.DType)), Naming: string(opt.scheme()), Images: []string{},
+		DType: strings.ToLower(string(opt.DType)), Naming: string(opt.scheme()), GGUF: opt.GGUF, Images: []string{},
 	}
 	pictures := pictures(c)
 	if len(pictures) > 0 {

@@ -32,7 +32,7 @@ func readme(set *golden.Set, c *golden.Case, d Description) []byte {
 	}
 	var b bytes.Buffer
 	err := readmeTemplate.Execute(&b, map[string]any{
-		"Set": d.Set, "Case": d.Case, "Why": d.Why, "DType": d.DType, "Torch": torch[d.DType], "Naming": d.Naming, "Images": d.Images,
+		"Set": d.Set, "Case": d.Case, "Why": d.Why, "DType": d.DType, "Torch": torch[d.DType], "Naming": d.Naming, "Images": d.Images, "GGUF": d.GGUF,
 		"T": dims.T, "N": dims.N, "R": dims.R, "V": set.Config.Text.VocabSize, "PX": set.Config.Vision.ImageSize, "ImageID": set.Config.ImageTokenID,
 		"Channels": set.Config.Vision.NumChannels, "Sizes": strings.Join(sizes, ", "), "Nodes": present, "Next": set.Config.ModelType == shapes.LlavaNext,
 		"Class": d.DType, "Head": shapes.LMHead, "Far": far(c.Inputs.PositionIDs),

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"io"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/conformance/compare"
@@ -39,6 +41,8 @@ type jsonRun struct {
 	Engine   jsonEngine   `json:"engine"`
 	Class    string       `json:"class"`
 	Views    []string     `json:"views"`
+	Llavaref string       `json:"llavaref,omitempty"`
+	Machine  string       `json:"machine,omitempty"`
 	Coverage jsonCoverage `json:"coverage"`
 	Sets     []jsonSet    `json:"sets"`
 }
@@ -77,6 +81,7 @@ type jsonSet struct {
 	SHA256 string     `json:"sha256"`
 	Status string     `json:"status"`
 	Reason string     `json:"reason,omitempty"`
+	Total  int        `json:"total"`
 	Cases  []jsonCase `json:"cases"`
 }
 
@@ -157,6 +162,19 @@ type jsonCensus struct {
 	Infinite int        `json:"infinite"`
 	Worst    []jsonSite `json:"worst"`
 	Axes     []jsonAxis `json:"axes"`
+	Maps     []jsonMap  `json:"maps,omitempty"`
+}
+
+type jsonMap struct {
+	Rows   jsonSpan `json:"rows"`
+	Cols   jsonSpan `json:"columns"`
+	Excess []string `json:"excesses"` // a string a row: indented output would give each number a line
+}
+
+type jsonSpan struct {
+	Letter string `json:"letter"`
+	Length int    `json:"length"`
+	Cells  int    `json:"cells"`
 }
 
 type jsonSite struct {
@@ -175,7 +193,7 @@ type jsonAxis struct {
 }
 
 func runDoc(r conformance.Run) jsonRun {
-	d := jsonRun{Format: JSONFormat, Status: r.Status().String(), Verdict: Verdict(r), Class: string(r.Class), Coverage: jsonCoverage(r.Coverage()), Sets: []jsonSet{},
+	d := jsonRun{Format: JSONFormat, Status: r.Status().String(), Verdict: Verdict(r), Class: string(r.Class), Coverage: jsonCoverage(r.Coverage()), Llavaref: r.By.Llavaref, Machine: r.By.Machine, Sets: []jsonSet{},
 		Engine: jsonEngine{Name: r.Engine.Name, Version: r.Engine.Version, Class: string(r.Engine.Class), Lanes: int(r.Engine.Lanes)}}
 	for _, c := range r.Engine.Classes {
 		d.Engine.Classes = append(d.Engine.Classes, jsonNodeClass{c.Nodes, string(c.Class)})
@@ -184,7 +202,7 @@ func runDoc(r conformance.Run) jsonRun {
 		d.Views = append(d.Views, string(v))
 	}
 	for _, s := range r.Sets {
-		set := jsonSet{s.Name, s.Digest, s.Status().String(), s.Reason, []jsonCase{}}
+		set := jsonSet{s.Name, s.Digest, s.Status().String(), s.Reason, s.Total, []jsonCase{}}
 		for _, c := range s.Cases {
 			set.Cases = append(set.Cases, caseDoc(c))
 		}
@@ -252,6 +270,17 @@ func censusDoc(c compare.Census) *jsonCensus {
 	}
 	for _, a := range c.Axes {
 		d.Axes = append(d.Axes, jsonAxis{a.Letter, a.Length, a.Index, number(a.RMS), number(a.Share)})
+	}
+	for _, m := range c.Maps {
+		j := jsonMap{jsonSpan(m.Rows), jsonSpan(m.Cols), nil}
+		for row := range slices.Chunk(m.Excess, m.Cols.Cells) {
+			words := make([]string, len(row))
+			for i, x := range row {
+				words[i] = strconv.FormatFloat(float64(x), 'g', 2, 32)
+			}
+			j.Excess = append(j.Excess, strings.Join(words, " "))
+		}
+		d.Maps = append(d.Maps, j)
 	}
 	return d
 }

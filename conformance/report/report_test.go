@@ -50,7 +50,8 @@ func prefixed(name string) string { return shapes.Projector + "." + name }
 func passing() conformance.Run {
 	return conformance.Run{
 		Engine: conformance.Info{Name: "ref", Arithmetic: compare.Arithmetic{Class: compare.F32, Lanes: 1}}, Class: compare.F32, Views: conformance.Views(),
-		Sets: []conformance.Set{{Name: "tiny", Digest: strings.Repeat("0123456789abcdef", 4), Cases: []conformance.Case{{
+		By: conformance.Provenance{Llavaref: "v0.3.0, revision 0123456", Machine: "a processor, linux/amd64"},
+		Sets: []conformance.Set{{Name: "tiny", Digest: strings.Repeat("0123456789abcdef", 4), Total: 1, Cases: []conformance.Case{{
 			Name: "photo", Why: "A photograph.",
 			Stages: []conformance.Stage{
 				{Name: conformance.StageProjector, Nodes: []conformance.Node{
@@ -71,13 +72,14 @@ func failing() conformance.Run {
 	wrong.Census = &compare.Census{
 		Entries: 3072, Bad: 48, NaN: 1, Worst: []compare.Site{{Index: []int{1, 3, 4}, Want: -0.0649, Got: -0.0805, Excess: 6.3e4}, {Index: []int{0, 3, 4}, Want: 1, Got: float32(math.NaN()), Excess: compare.Worse}},
 		Axes: []compare.Axis{axis}, Narrowest: &axis,
+		Maps: []compare.Map{{Rows: compare.Span{Letter: "S", Length: 4, Cells: 2}, Cols: compare.Span{Letter: "C", Length: 64, Cells: 3}, Excess: []float32{0, 0.5, 0, math.MaxFloat32, 6.3e4, 0}}},
 	}
 	wrong.Limits = []compare.Check{{Criterion: compare.Bound, Value: math.Inf(1), Limit: 2.48e-7, Ratio: compare.Worse, Where: []int{1, 3, 4}}}
 	skipped := node(prefixed("linear_1"), shapes.Linear)
 	skipped.Reason = "the engine does not expose it"
 	r := conformance.Run{
 		Engine: conformance.Info{Name: "other", Version: "1.2", Arithmetic: compare.Arithmetic{Class: compare.F32}}, Class: compare.BF16, Views: conformance.Views(),
-		Sets: []conformance.Set{{Name: "tiny", Digest: strings.Repeat("f", 64), Cases: []conformance.Case{
+		Sets: []conformance.Set{{Name: "tiny", Digest: strings.Repeat("f", 64), Total: 3, Cases: []conformance.Case{
 			{
 				Name: "photo", Why: "A photograph.",
 				First: &conformance.Divergence{Node: prefixed("act"), View: conformance.Local, Explanation: "local fails: this node is wrong, given its own inputs"},

@@ -25,4 +25,14 @@
 // that only denormal products reach.) In the BFloat16 class the same holds within one implementation; avx512bf16 differs from the others, which all
 // give the same bits. VDPBF16PS adds two products at a time, takes denormal bfloat16 for zero, and flushes denormal
 // results: beside the rounding error of the sum it may be off by K 2^-126 (max|x| + max|w| + 1).
+//
+// # Everything else
+//
+// Norms, activations, the rotation of heads, attention and conversions are float32 in both classes, and give the same bits on all
+// implementations, for any number of threads, and for any number of rows at a time. Each step is a float32 operation rounded once, a fused
+// multiply-add where vector_generic.go has one; e^x and erf are polynomials, right to 1 and 2 units in the last place over all of
+// float32 (TestElementary); a sum over a row has 32 parts in a fixed order (lanes). The assembly takes whole vectors, and plain Go what is left over.
+//
+// [KV] keeps keys and values as panels, so that [Pool.Attend] is made of the same loops as a product: scores of some rows, their softmax, and
+// the product with the values, a tile at a time.
 package kernel

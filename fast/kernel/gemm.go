@@ -18,6 +18,9 @@ type job struct {
 	blocks, block   int  // of k, and values of one
 	rowsBlock       int  // tiles of a row block, which share the second-level cache with a panel
 	groups, columns int  // groups of panels, and panels of one
+
+	values valuesJob // for what is no product
+	attend attendJob // for Append and Attend
 }
 
 // phase is a part of the job whose tasks may run at the same time. All tasks of a phase come before any of the next.
@@ -36,6 +39,11 @@ const (
 	multiply                // a block of rows against a group of panels a task
 	probeLimit              // a part of Reach a task
 	multiplyFew             // one tile against some panels that lie far apart a task
+	kindValues              // some values a task
+	kindNorm                // some rows a task
+	kindRope                // some positions a task
+	kindAppend              // some key heads a task
+	kindAttend              // some rows of a head, or all heads of a key head, a task
 )
 
 // rows is a range of rows of x, cut into tiles whose heights differ by at most one.
@@ -168,6 +176,16 @@ func (p *Pool) task(w *worker, ph *phase, i int) {
 		p.multiply(w, ph.rows, i/j.groups, i%j.groups)
 	case multiplyFew:
 		p.multiplyFew(w, ph.rows, i)
+	case kindValues:
+		p.someValues(w, i)
+	case kindNorm:
+		p.someRows(w, i)
+	case kindRope:
+		p.someHeads(w, i)
+	case kindAppend:
+		p.append(w, i, ph.tasks)
+	case kindAttend:
+		p.attend(w, i)
 	}
 }
 

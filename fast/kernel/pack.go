@@ -37,6 +37,21 @@ func (p *Pool) Pack(mem []byte, m Matrix, class Class) *Weights {
 	return w
 }
 
+// Packed are weights that Pack has laid out in mem before, in whole or a multiple of 32 rows at a time, one part behind the other.
+// What holds of Pack's mem holds of this one.
+func Packed(mem []byte, t Type, n, k int, class Class) *Weights {
+	m := Matrix{Type: t, N: n, K: k}
+	switch {
+	case n <= 0 || k <= 0:
+		panic(fmt.Sprintf("kernel: Packed: weights [%d %d], want neither of them 0", n, k))
+	case class == BFloat16 && t != BF16:
+		panic(fmt.Sprintf("kernel: Packed: weights of %v have no bf16 class", t))
+	case len(mem) != PackedSize(m) || uintptr(unsafe.Pointer(unsafe.SliceData(mem)))%64 != 0:
+		panic(fmt.Sprintf("kernel: Packed: %d bytes at %p, want %d at a multiple of 64", len(mem), unsafe.SliceData(mem), PackedSize(m)))
+	}
+	return &Weights{Type: t, Class: class, N: n, K: k, packed: mem}
+}
+
 // packPanel lays out k values, from k0, of 32 rows of W, from row n0, at dst.
 func (o *matmulOps) packPanel(c *packing, dst unsafe.Pointer, m *Matrix, n0, k0, k int) {
 	done := 0

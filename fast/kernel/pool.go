@@ -1,18 +1,21 @@
 package kernel
 
 import (
+	"context"
 	"fmt"
 	"runtime"
+	"runtime/pprof"
 	"sync"
 	"sync/atomic"
 	"unsafe"
 )
 
-// Pool runs products on a fixed number of threads, the caller's among them. Its calls exclude each other; two pools do
+// Pool runs products and the other operations on a fixed number of threads, the caller's among them. Its calls exclude each other; two pools do
 // not. A pool owns goroutines and scratch memory until Close.
 type Pool struct {
 	mu      sync.Mutex
 	ops     *matmulOps
+	vector  *vectorOps
 	limits  *limitOps
 	workers []*worker
 	helpers sync.WaitGroup
@@ -29,6 +32,7 @@ type Pool struct {
 	round  atomic.Uint64 // counts jobs; odd while one runs
 	inside atomic.Int64  // helpers that may be looking at the job
 	closed bool
+	labels context.Context // for the threads of the next job; nil before the first Label
 
 	sleep    sync.Mutex // for threads that have waited too long for done
 	awake    *sync.Cond
@@ -39,11 +43,15 @@ type Pool struct {
 type worker struct {
 	tile    tile
 	packing packing
+	vector  vector
+	attend  attendScratch
+	sums    [16]float32 // of the softmax of the rows of a tile
 	probe   probe
 	edge    [16 * panelWidth]float32 // a tile at the right border of y
 	panel   []float32                // a block of a panel of weights that are not packed
 	wake    chan struct{}
 	parked  atomic.Bool
+	labels  context.Context // that the thread has on
 	_       [64]byte
 }
 
@@ -54,7 +62,7 @@ func newPool(threads int, m *implementation) *Pool {
 	if threads < 1 {
 		panic(fmt.Sprintf("kernel: NewPool: %d threads, want at least 1", threads))
 	}
-	p := &Pool{ops: &m.matmul, limits: &m.limits}
+	p := &Pool{ops: &m.matmul, vector: &m.vector, limits: &m.limits}
 	p.awake = sync.NewCond(&p.sleep)
 	for i := range threads {
 		w := &worker{wake: make(chan struct{}, 1)}
@@ -80,6 +88,15 @@ func (p *Pool) Close() {
 	p.wakeHelpers()
 	p.helpers.Wait()
 	p.free()
+}
+
+// Label puts the pprof labels of a context on the calling goroutine, and on the pool's threads from the next job on. A context that comes again
+// costs next to nothing; a pool that was never labelled pays nothing.
+func (p *Pool) Label(ctx context.Context) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.labels = ctx
+	pprof.SetGoroutineLabels(ctx)
 }
 
 // Threads is the number of threads of the pool.
@@ -176,6 +193,10 @@ func (p *Pool) help(w *worker) {
 			if p.job.stop {
 				p.inside.Add(-1)
 				return
+			}
+			if w.labels != p.labels {
+				w.labels = p.labels
+				pprof.SetGoroutineLabels(w.labels)
 			}
 			p.work(w)
 		}

@@ -20,6 +20,7 @@ type implementation struct {
 // ops are the operations of one implementation.
 type ops struct {
 	matmul matmulOps
+	vector vectorOps
 	limits limitOps
 }
 
@@ -49,6 +50,7 @@ func register(list []*implementation, disable string) []*implementation {
 	for _, m := range list {
 		m.enabled = m.runs && !slices.Contains(off, m.name) && !slices.ContainsFunc(m.needs, func(n string) bool { return slices.Contains(off, n) })
 		m.matmul.complete()
+		m.vector.complete()
 	}
 	return list
 }

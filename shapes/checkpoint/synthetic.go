@@ -36,6 +36,9 @@ func (w synthetic) Read(name string, from int, dst []float32) error {
 	return nil
 }
 
+// Narrowest is the dtype in which a parameter takes the least room without rounding; F16 would do as well.
+func (w synthetic) Narrowest(name string) DType { return BF16 }
+
 // law is how the values of one kind of parameter are spread.
 type law struct {
 	prefix, suffix string // of the on-disk name

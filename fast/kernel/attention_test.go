@@ -1,0 +1,323 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// attention is one attention and its operands.
+type attention struct {
+	n, keys, heads, kvHeads, dim int
+	scale                        float32
+	causal                       bool
+	q, k, v                      []float32
+}
+
+func (a attention) String() string {
+	return fmt.Sprintf("%d queries, %d keys, %d/%d heads of %d, scale %v, causal %t", a.n, a.keys, a.heads, a.kvHeads, a.dim, a.scale, a.causal)
+}
+
+func randomAttention(r *rand.Rand, n, keys, heads, kvHeads, dim int, causal bool) attention {
+	a := attention{n, keys, heads, kvHeads, dim, float32(1 / math.Sqrt(float64(dim))), causal,
+		make([]float32, n*heads*dim), make([]float32, keys*kvHeads*dim), make([]float32, keys*kvHeads*dim)}
+	// Queries of a few sizes, so that some rows are sharp and some are flat.
+	kinds[0].fill(r, a.k)
+	kinds[0].fill(r, a.v)
+	for i := range n * heads {
+		size := math.Ldexp(1, r.IntN(6)-2)
+		for d := range dim {
+			a.q[i*dim+d] = float32(r.NormFloat64() * size)
+		}
+	}
+	return a
+}
+
+// run gives the result through a pool, the keys in chunks of so many positions.
+func (a attention) run(p *Pool, kv *KV, chunk int) []float32 {
+	kv.Reset()
+	width := a.kvHeads * a.dim
+	for from := 0; from < a.keys; from += chunk {
+		to := min(from+chunk, a.keys)
+		p.Append(kv, a.k[from*width:to*width], a.v[from*width:to*width])
+	}
+	y := make([]float32, len(a.q))
+	p.Attend(y, a.q, kv, a.heads, a.scale, a.causal)
+	return y
+}
+
+// check compares y with float64. A score is off by at most (dim + 2) roundoffs of sum |q||k| scale, and that much is what its
+// exponential and the sum are off, relatively; the exponentials are off by 1 + |x| more, the sums by the number of their terms.
+func (a attention) check(y []float32) error {
+	const u = 0x1p-24
+	for i := range a.n {
+		for h := range a.heads {
+			g := h / (a.heads / a.kvHeads)
+			sees := a.keys
+			if a.causal {
+				sees = a.keys - a.n + i + 1
+			}
+			q := a.q[(i*a.heads+h)*a.dim:][:a.dim]
+			scores, loss := make([]float64, sees), 0.0
+			for j := range scores {
+				k := a.k[(j*a.kvHeads+g)*a.dim:][:a.dim]
+				abs := 0.0
+				for d := range q {
+					scores[j] += float64(q[d]) * float64(k[d]) * float64(a.scale)
+					abs += math.Abs(float64(q[d]) * float64(k[d]) * float64(a.scale))
+				}
+				loss = max(loss, abs*float64(a.dim+4)*u)
+			}
+			top := slices.Max(scores)
+			sum := 0.0
+			for j := range scores {
+				scores[j] = math.Exp(scores[j] - top)
+				sum += scores[j]
+			}
+			terms := float64(min(sees, blockKeys)+sees/blockKeys) + 10
+			for d := range a.dim {
+				want, abs := 0.0, 0.0
+				for j, e := range scores {
+					v := float64(a.v[(j*a.kvHeads+g)*a.dim+d])
+					want += e / sum * v
+					abs += e / sum * math.Abs(v)
+				}
+				got := float64(y[(i*a.heads+h)*a.dim+d])
+				limit := abs*(3*loss+u*terms) + float64(sees)*0x1p-126
+				if !(math.Abs(got-want) <= limit) {
+					return fmt.Errorf("y[%d, head %d, %d] = %v, want %v within %.3g", i, h, d, got, want, limit)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// attentions are the shapes of the tests: every way of cutting, and every kind of border.
+var attentions = []struct {
+	n, keys, heads, kvHeads, dim int
+	causal                       bool
+}{
+	{1, 1, 1, 1, 2, true}, {1, 1, 2, 1, 16, false}, {1, 31, 4, 1, 8, true}, {1, 32, 4, 2, 16, true}, {1, 33, 8, 2, 32, true},
+	{1, 100, 20, 1, 16, true}, {2, 65, 4, 2, 34, true}, {5, 5, 3, 3, 64, true}, {5, 5, 3, 3, 64, false}, {13, 40, 4, 2, 16, true},
+	{14, 64, 4, 2, 16, true}, {15, 63, 4, 1, 48, true}, {33, 33, 2, 2, 64, true}, {33, 33, 2, 2, 64, false}, {64, 97, 4, 2, 128, true},
+	{37, 37, 16, 16, 16, false}, {3, 1100, 2, 1, 8, true}, {70, 1060, 2, 1, 8, true}, {40, 2100, 1, 1, 16, false},
+}
+
+// TestAttend runs all shapes through every implementation, against float64.
+func TestAttend(t *testing.T) {
+	defer func(old int) { attendBytes = old }(attendBytes)
+	each(t, func(t *testing.T, m *implementation) {
+		pool := newPool(2, m)
+		defer pool.Close()
+		r := rand.New(rand.NewPCG(31, 32))
+		for i, s := range attentions {
+			if m.name == "generic" && s.n*s.keys*s.heads*s.dim > 1e6 {
+				continue
+			}
+			attendBytes = []int{1, 20 << 10, 384 << 10}[i%3]
+			a := randomAttention(r, s.n, s.keys, s.heads, s.kvHeads, s.dim, s.causal)
+			kv := NewKV(s.keys+i%3, s.kvHeads, s.dim)
+			if err := a.check(a.run(pool, kv, s.keys)); err != nil {
+				t.Errorf("%v: %v", a, err)
+			}
+		}
+	})
+}
+
+// TestAttendBits holds that the bits of a query's row are the same on every implementation, for any number of threads, for any chunks of
+// keys, for any chunk of queries (one by one included, as in decoding), and for any size of a task.
+func TestAttendBits(t *testing.T) {
+	defer func(old int) { attendBytes = old }(attendBytes)
+	r := rand.New(rand.NewPCG(33, 34))
+	for _, s := range attentions {
+		if s.n*s.keys*s.heads*s.dim > 1e6 || testing.Short() && s.n*s.keys*s.heads*s.dim > 2e5 {
+			continue
+		}
+		a := randomAttention(r, s.n, s.keys, s.heads, s.kvHeads, s.dim, s.causal)
+		var want []float32
+		each(t, func(t *testing.T, m *implementation) {
+			for _, threads := range []int{1, 3} {
+				pool := newPool(threads, m)
+				kv := NewKV(s.keys+5, s.kvHeads, s.dim)
+				for i, chunk := range []int{s.keys, 1, 7, 16, 40} {
+					attendBytes = []int{384 << 10, 1, 20 << 10}[i%3]
+					y := a.run(pool, kv, chunk)
+					if want == nil {
+						want = y
+					}
+					if i := firstDifference(y, want); i >= 0 {
+						t.Fatalf("%v: %d threads, keys in chunks of %d: y[%d] = %v, want %v", a, threads, chunk, i, y[i], want[i])
+					}
+				}
+				// Queries in chunks, each after its own keys: as a prompt in pieces, and as decoding.
+				for _, chunk := range []int{1, 3, 20} {
+					if !s.causal {
+						break
+					}
+					kv.Reset()
+					width, row := a.kvHeads*a.dim, a.heads*a.dim
+					done := s.keys - s.n
+					pool.Append(kv, a.k[:done*width], a.v[:done*width])
+					for from := 0; from < s.n; from += chunk {
+						to := min(from+chunk, s.n)
+						pool.Append(kv, a.k[(done+from)*width:(done+to)*width], a.v[(done+from)*width:(done+to)*width])
+						y := make([]float32, (to-from)*row)
+						pool.Attend(y, a.q[from*row:to*row], kv, a.heads, a.scale, true)
+						if i := firstDifference(y, want[from*row:to*row]); i >= 0 {
+							t.Fatalf("%v: %d threads, queries %d to %d: y[%d] = %v, want %v", a, threads, from, to, i, y[i], want[from*row+i])
+						}
+					}
+				}
+				pool.Close()
+			}
+		})
+	}
+}
+
+// TestKVForgets holds that nothing of positions past Len is read, whatever they were: NaNs here, after Truncate and after Reset.
+func TestKVForgets(t *testing.T) {
+	each(t, func(t *testing.T, m *implementation) {
+		pool := newPool(2, m)
+		defer pool.Close()
+		r := rand.New(rand.NewPCG(35, 36))
+		for _, keys := range []int{1, 2, 15, 16, 31, 32, 33, 47} {
+			for _, causal := range []bool{true, false} {
+				a := randomAttention(r, 1, keys, 4, 2, 16, causal)
+				a.n, a.q = min(keys, 3), make([]float32, min(keys, 3)*4*16)
+				kinds[0].fill(r, a.q)
+				want := a.run(pool, NewKV(keys, 2, 16), keys)
+				kv := NewKV(100, 2, 16)
+				bad := make([]float32, 100*2*16)
+				for i := range bad {
+					bad[i] = float32(math.NaN())
+				}
+				pool.Append(kv, bad, bad)
+				got := a.run(pool, kv, keys) // resets
+				if i := firstDifference(got, want); i >= 0 {
+					t.Errorf("%v: after Reset: y[%d] = %v, want %v", a, i, got[i], want[i])
+				}
+				pool.Append(kv, bad[:53*2*16], bad[:53*2*16])
+				kv.Truncate(keys)
+				if kv.Len() != keys {
+					t.Errorf("Len = %d, want %d", kv.Len(), keys)
+				}
+				pool.Attend(got, a.q, kv, 4, a.scale, causal)
+				if i := firstDifference(got, want); i >= 0 {
+					t.Errorf("%v: after Truncate: y[%d] = %v, want %v", a, i, got[i], want[i])
+				}
+			}
+		}
+	})
+}
+
+// TestCausalLimit holds that the last position that a query sees counts and the one after it does not: its key is made to take all
+// of the softmax.
+func TestCausalLimit(t *testing.T) {
+	each(t, func(t *testing.T, m *implementation) {
+		pool := newPool(1, m)
+		defer pool.Close()
+		r := rand.New(rand.NewPCG(37, 38))
+		const heads, dim = 4, 16
+		for _, keys := range []int{20, 40, 64, 70} {
+			for _, n := range []int{2, 5, 20} {
+				a := randomAttention(r, n, keys, heads, heads/2, dim, true)
+				for i := range a.q {
+					a.q[i] = 1
+				}
+				at := keys - n/2 // one query before it, one at it
+				for h := range heads / 2 {
+					for d := range dim {
+						a.k[(at*heads/2+h)*dim+d] = 1000
+						a.v[(at*heads/2+h)*dim+d] = 12345
+					}
+				}
+				y := a.run(pool, NewKV(keys, heads/2, dim), keys)
+				for i := range n {
+					took := y[i*heads*dim] == 12345
+					if want := keys-n+i >= at; took != want {
+						t.Errorf("%d keys, %d queries: query %d (position %d) sees position %d: %t, want %t", keys, n, i, keys-n+i, at, took, want)
+					}
+				}
+			}
+		}
+	})
+}
+
+// TestSoftmaxFar holds that scores far below the largest count as much as they do, down to denormal exponentials: a row of two kinds of scores
+// whose values are so large that a lost exponential shows.
+func TestSoftmaxFar(t *testing.T) {
+	each(t, func(t *testing.T, m *implementation) {
+		pool := newPool(1, m)
+		defer pool.Close()
+		for _, below := range []float64{1, 20, 60, 80, 81, 85, 87, 88, 95, 100} {
+			const keys, dim = 50, 16
+			a := attention{1, keys, 1, 1, dim, 1, true, make([]float32, dim), make([]float32, keys*dim), make([]float32, keys*dim)}
+			a.q[0] = 1
+			for j := range keys {
+				if j > 0 {
+					a.k[j*dim] = float32(-below)
+					a.v[j*dim] = 0x1p120
+				}
+			}
+			got := a.run(pool, NewKV(keys, 1, dim), keys)[0]
+			e := (keys - 1) * math.Exp(-below)
+			want := e * 0x1p120 / (1 + e)
+			// A denormal exponential is a whole number of 2^-149.
+			limit := want*1e-5 + (keys-1)*0x1p-150*0x1p120
+			if math.Abs(float64(got)-want) > limit {
+				t.Errorf("scores %v below the largest: y = %v, want %v within %.3g", below, got, want, limit)
+			}
+		}
+	})
+}
+
+// TestAttendSpecials holds what infinities and NaNs in q and k do: the row becomes NaN, and no other row changes.
+func TestAttendSpecials(t *testing.T) {
+	each(t, func(t *testing.T, m *implementation) {
+		pool := newPool(2, m)
+		defer pool.Close()
+		r := rand.New(rand.NewPCG(39, 40))
+		for _, bad := range []float64{math.NaN(), math.Inf(1)} {
+			a := randomAttention(r, 20, 40, 4, 2, 16, true)
+			want := a.run(pool, NewKV(40, 2, 16), 40)
+			const query, head = 7, 2
+			a.q[(query*4+head)*16+3] = float32(bad)
+			got := a.run(pool, NewKV(40, 2, 16), 40)
+			for i := range got {
+				if i/16 == query*4+head {
+					if got[i] == got[i] {
+						t.Fatalf("q is %v: y[%d] = %v, want NaN", bad, i, got[i])
+					}
+				} else if !sameBits(got[i], want[i]) {
+					t.Fatalf("q is %v in another row: y[%d] = %v, want %v", bad, i, got[i], want[i])
+				}
+			}
+		}
+	})
+}
+
+// TestAttendAllocatesNothing holds that neither Append nor Attend allocates once the pool has seen their sizes.
+func TestAttendAllocatesNothing(t *testing.T) {
+	each(t, func(t *testing.T, m *implementation) {
+		pool := newPool(2, m)
+		defer pool.Close()
+		r := rand.New(rand.NewPCG(41, 42))
+		for _, n := range []int{1, 30} {
+			a := randomAttention(r, n, 50, 4, 2, 32, true)
+			kv := NewKV(50, 2, 32)
+			y := make([]float32, len(a.q))
+			call := func() {
+				kv.Reset()
+				pool.Append(kv, a.k, a.v)
+				pool.Attend(y, a.q, kv, 4, a.scale, true)
+			}
+			call()
+			if got := testing.AllocsPerRun(20, call); got != 0 {
+				t.Errorf("%v: %v allocations a call, want 0", a, got)
+			}
+		}
+	})
+}
