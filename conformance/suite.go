@@ -95,7 +95,9 @@ func (r *runner) set(t Target, names []string, open Opener) Set {
 		r.stop = r.FailFast
 		return result
 	}
-	if _, ok := engine.(CaseEngine); !ok { // that declares itself prompt by prompt
+	if _, ok := engine.(CaseEngine); ok {
+		defer closeEngine(engine)
+	} else { // that declares itself prompt by prompt
 		if err := r.declared(engine.Info()); err != nil {
 			result.Reason = err.Error()
 			return result

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,6 +24,7 @@ type checkFlags struct {
 	engine, pattern, class, golden, checkpoint, format, out string
 	models, modes                                           []string
 	verbose, failFast                                       bool
+	timeout                                                 time.Duration
 }
 
 func checkCommand(find finder) *cobra.Command {
@@ -46,6 +48,10 @@ Without --golden the sets that come with the program are run: ` + strings.Join(d
 all of them (llavaref golden list). Their weights are synthetic and made on the fly. A set that was made with a
 checkpoint needs it: --checkpoint DIR; its fingerprint is held against the set's.
 
+--engine dir:PATH judges dumps: folders of .npy, .npz or .safetensors files with a manifest.json (docs/dump-format.md),
+PATH itself or one a case below it. --engine exec:'COMMAND' runs a program that writes one for each case
+(docs/protocol.md). What a dump does not have is skipped with its reason.
+
 A node that the engine does not expose is skipped and never passes. In the output, drift and local are errors over
 their limits: above 1 fails. Output follows from the engine's values alone, byte for byte.
 
@@ -53,11 +59,12 @@ Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test.`,
 		Example: `  llavaref check --model tiny-1.5
   llavaref check --model tiny-1.6 --case 'text-*' --mode local
   llavaref check --model tiny-1.5 --case text --format junit --out check.xml
-  llavaref check --model tiny-1.5 --case text --format svg --out drift.svg`,
+  llavaref check --model tiny-1.5 --case text --format svg --out drift.svg
+  llavaref check --engine dir:DUMP --model tiny-1.5 --case text`,
 		Args: noArgs,
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.engine, "engine", "ref", "engine to test: "+strings.Join(engines.Names(), ", ")+", or dir:PATH for dumps of any engine")
+	fs.StringVar(&f.engine, "engine", "ref", "engine to test: "+strings.Join(engines.Names(), ", ")+", dir:PATH for dumps of any engine, exec:'COMMAND' for a program that writes them")
 	fs.StringSliceVar(&f.models, "model", nil, "golden sets to run, separated by commas (default the tiny ones)")
 	fs.StringVar(&f.pattern, "case", "", "only the cases whose name matches this pattern ('text-*')")
 	fs.StringSliceVar(&f.modes, "mode", []string{"local", "accumulated"}, "views to take")
@@ -68,6 +75,7 @@ Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test.`,
 	fs.StringVar(&f.out, "out", "", "write there instead of to the standard output; the file appears when it is complete")
 	fs.BoolVarP(&f.verbose, "verbose", "v", false, "one line a node")
 	fs.BoolVar(&f.failFast, "fail-fast", false, "stop after the first case that does not pass")
+	fs.DurationVar(&f.timeout, "timeout", engines.DefaultTimeout, "how long an exec: command may take for a case")
 	cmd.AddCommand(checkIDsCommand())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd, find) }
 	return cmd
@@ -96,6 +104,9 @@ func (f *checkFlags) run(cmd *cobra.Command, find finder) error {
 		return err
 	}
 	open, err := find(f.engine)
+	if command, ok := strings.CutPrefix(f.engine, "exec:"); ok {
+		open, err = engines.OpenExec(command, f.timeout)
+	}
 	if err != nil {
 		return usage("--engine: %w", err)
 	}

@@ -35,7 +35,7 @@ func exitCode() {
 
 func params(dir string) testscript.Params {
 	return testscript.Params{Dir: dir, Cmds: map[string]func(*testscript.TestScript, bool, []string){
-		"mini": writeMini, "flip": flip, "grow": grow, "asked": writeAsked,
+		"mini": writeMini, "flip": flip, "grow": grow, "asked": writeAsked, "dumped": writeDumped, "substitute": substitute, "removeglob": removeMatching,
 	}}
 }
 
@@ -105,6 +105,9 @@ func TestTheExamplesInTheHelpWork(t *testing.T) {
 		var script strings.Builder
 		if strings.Contains(cmd.Example, "--model DIR") {
 			fmt.Fprintln(&script, "asked DIR photo.png")
+		}
+		if strings.Contains(cmd.Example, "dir:DUMP") {
+			fmt.Fprintln(&script, "dumped DUMP tiny-1.5 text")
 		}
 		for _, line := range strings.Split(cmd.Example, "\n") {
 			line = strings.TrimSpace(line)

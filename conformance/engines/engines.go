@@ -25,9 +25,12 @@ func Find(name string) (conformance.Opener, error) {
 	if path, ok := strings.CutPrefix(name, "dir:"); ok && path != "" {
 		return OpenDir(path), nil
 	}
+	if command, ok := strings.CutPrefix(name, "exec:"); ok {
+		return OpenExec(command, DefaultTimeout)
+	}
 	open, ok := registry[name]
 	if !ok {
-		return nil, fmt.Errorf("engine %q is not known, want one of %s, dir:PATH", name, strings.Join(Names(), ", "))
+		return nil, fmt.Errorf("engine %q is not known, want one of %s, dir:PATH, exec:COMMAND", name, strings.Join(Names(), ", "))
 	}
 	return open, nil
 }

@@ -72,6 +72,20 @@ func Write(ctx context.Context, dir string, set *golden.Set, w shapes.Weights, n
 	})
 }
 
+// Prompt writes one case of a set as Write does, but without its model, which opt describes.
+func Prompt(dir string, set *golden.Set, name string, opt Options) error {
+	c, err := set.Case(name)
+	if err != nil {
+		return err
+	}
+	return atomically(dir, func(tmp string) error {
+		if err := Inputs(tmp, c.Inputs); err != nil {
+			return err
+		}
+		return describe(tmp, set, c, opt)
+	})
+}
+
 // Model writes a model alone: config.json and a checkpoint in one file. The folder is made; files in it are not replaced.
 // No more than a chunk of values is in memory.
 func Model(ctx context.Context, dir string, cfg shapes.Config, configJSON []byte, w shapes.Weights, opt Options) error {
