@@ -23,6 +23,7 @@ var files = map[string]func(*asm){
 	"matmul_amd64.s": func(a *asm) { a.tiles512(); a.tiles256() },
 	"pack_amd64.s":   func(a *asm) { a.packWeights512(); a.packRows512(); a.packRows256() },
 	"limits_amd64.s": func(a *asm) { a.limits() },
+	"vector_amd64.s": func(a *asm) { a.vectors() },
 }
 
 func main() {
