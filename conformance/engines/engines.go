@@ -12,7 +12,9 @@ import (
 
 // registry holds the engines that come with the project.
 var registry = map[string]conformance.Opener{
-	"ref": OpenRef,
+	"ref":       OpenRef,
+	"fast":      OpenFast,
+	"fast-bf16": OpenFastBF16,
 }
 
 // Names lists the engines that Find knows.

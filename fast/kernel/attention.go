@@ -242,11 +242,12 @@ type attendScratch struct {
 	context []float32 // [rows of a tile, columns]
 }
 
+// grow makes room for a task. A tile's scores get room for all positions of the KV, so that a sequence that grows one by one allocates nothing.
 func (s *attendScratch) grow(rows, tile, stride int, kv *KV) {
 	for _, b := range []struct {
 		to *[]float32
 		n  int
-	}{{&s.scores, rows * stride}, {&s.q, rows * kv.dim}, {&s.p, tile * blockKeys}, {&s.context, tile * kv.columns}} {
+	}{{&s.scores, max(rows*stride, tile*(kv.room+16))}, {&s.q, rows * kv.dim}, {&s.p, tile * blockKeys}, {&s.context, tile * kv.columns}} {
 		if len(*b.to) < b.n+16 {
 			*b.to = make([]float32, b.n+16)
 		}
