@@ -313,7 +313,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=CLASSES, default="float32")
     parser.add_argument("--attn", choices=("eager", "sdpa"), default="eager")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--lanes", type=int, default=16, help="partial sums that torch's kernels keep on this processor: 16 with AVX-512, 8 with AVX2")
+    parser.add_argument("--lanes", type=int, default=1, help="partial sums that a kernel keeps side by side; the matrix kernels of torch keep one an output")
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
