@@ -33,6 +33,7 @@ from transformers.models.llama import modeling_llama
 
 VERSION = tuple(int(x) for x in transformers.__version__.split(".")[:2])
 CLASSES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+NOTHING = 77  # the exit code that says that the engine has nothing for a case (docs/protocol.md)
 MODELS = {"llava_next": "LlavaNextForConditionalGeneration", "llava": "LlavaForConditionalGeneration"}
 
 
@@ -270,7 +271,8 @@ class Case:
         first[1:] = (self.input_ids[1:] != image) | (self.input_ids[:-1] != image)
         ids = self.input_ids[first]
         if (runs := int((ids == image).sum())) != len(self.image_sizes):
-            raise SystemExit(f"{runs} runs of image tokens for {len(self.image_sizes)} images: transformers {transformers.__version__} cannot be given this case")
+            print(f"{runs} runs of image tokens for {len(self.image_sizes)} images: transformers {transformers.__version__} cannot be given this case", file=sys.stderr)
+            raise SystemExit(NOTHING)
         return ids
 
 
