@@ -299,24 +299,27 @@ func (p *Pool) attendRows(w *worker, o *matmulOps, s *attendScratch, kvHead int,
 	}
 
 	t := &w.tile
-	t.steps, t.panels = kv.dim/2, 1
-	t.srcStride, t.dstStride = 0, 4*j.stride
+	t.steps = kv.dim / 2
+	t.dstStride = 4 * j.stride
 	most := j.sees(query, r.count-1)
-	for at := 0; at < most; at += panelWidth {
-		panel := unsafe.Pointer(unsafe.SliceData(kv.keysAt(kvHead, at)))
-		t.ahead = uintptr(panel) + uintptr(4*panelWidth*kv.dim)
-		for i := range r.tiles {
-			row, height := r.tile(i)
-			if j.sees(query, row+height-1) <= at {
-				continue
+	panels, keys := ceilDiv(most, panelWidth), 4*panelWidth*kv.dim
+	if r.tiles == 1 {
+		t.rows, t.x = r.count, qs
+		first := unsafe.Pointer(unsafe.SliceData(kv.keysAt(kvHead, 0)))
+		o.panels(t, first, keys, panels, scores, nil)
+	} else {
+		for n := range panels {
+			panel := unsafe.Pointer(unsafe.SliceData(kv.keysAt(kvHead, n*panelWidth)))
+			ahead := uintptr(panel) + uintptr(keys) // the next panel comes into the second-level cache
+			for i := range r.tiles {
+				row, height := r.tile(i)
+				if j.sees(query, row+height-1) <= n*panelWidth {
+					continue
+				}
+				t.rows, t.x, t.ahead = height, unsafe.Add(qs, 4*row*kv.dim), ahead
+				o.columnsOf(t, panel, unsafe.Add(scores, 4*(row*j.stride+n*panelWidth)), nil)
+				ahead = uintptr(panel) + 1024
 			}
-			t.rows, t.x = height, unsafe.Add(qs, 4*row*kv.dim)
-			for c := 0; c < panelWidth; c += o.columns {
-				t.w[0] = unsafe.Add(panel, 4*c)
-				t.src[0], t.dst[0] = unsafe.Pointer(&zeros), unsafe.Add(scores, 4*(row*j.stride+at+c))
-				o.tile[F32](t)
-			}
-			t.ahead = uintptr(panel) + 1024
 		}
 	}
 
@@ -364,23 +367,59 @@ func (p *Pool) context(w *worker, o *matmulOps, scores unsafe.Pointer, kvHead, h
 	kv := j.kv
 	x, y := aligned(s.p), aligned(s.context)
 	from := unsafe.Slice((*float32)(scores), (height-1)*j.stride+ceilDiv(limit, panelWidth)*panelWidth)
-	t.rows, t.panels, t.x, t.dstStride = height, 1, x, 4*kv.columns
+	t.rows, t.x, t.dstStride = height, x, 4*kv.columns
 	for k0 := 0; k0 < limit; k0 += blockKeys {
 		k := min(blockKeys, even(limit)-k0)
 		o.packTile(&w.packing, x, from, j.stride, 0, height, k0, k, Float32)
 		t.steps = k / 2
-		for c := 0; c < kv.columns; c += panelWidth {
-			values := unsafe.Pointer(unsafe.SliceData(kv.valuesAt(kvHead, c, k0)))
-			t.ahead = uintptr(values) + farAhead
-			for half := 0; half < panelWidth; half += o.columns {
-				t.w[0] = unsafe.Add(values, 4*half)
-				t.dst[0] = unsafe.Add(y, 4*(c+half))
-				t.src[0], t.srcStride = t.dst[0], t.dstStride
-				if k0 == 0 {
-					t.src[0], t.srcStride = unsafe.Pointer(&zeros), 0
-				}
-				o.tile[F32](t)
+		var src unsafe.Pointer
+		if k0 > 0 {
+			src = y
+		}
+		o.panels(t, unsafe.Pointer(unsafe.SliceData(kv.valuesAt(kvHead, 0, k0))), 4*panelWidth*kv.room, kv.columns/panelWidth, y, src)
+	}
+}
+
+// columnsOf runs a tile, whose rows and x are set, against one panel: dst = sums, or src + sums if there is a src (which is dst).
+func (o *matmulOps) columnsOf(t *tile, panel, dst, src unsafe.Pointer) {
+	t.panels = 1
+	for c := 0; c < panelWidth; c += o.columns {
+		t.w[0], t.dst[0] = unsafe.Add(panel, 4*c), unsafe.Add(dst, 4*c)
+		t.src[0], t.srcStride = unsafe.Pointer(&zeros), 0
+		if src != nil {
+			t.src[0], t.srcStride = t.dst[0], t.dstStride
+		}
+		o.tile[F32](t)
+	}
+}
+
+// panels runs a tile against count panels, size bytes apart, whose results are side by side from dst on: as many panels at a time as the
+// implementation can, those far from each other, which is how memory is read fastest.
+func (o *matmulOps) panels(t *tile, first unsafe.Pointer, size, count int, dst, src unsafe.Pointer) {
+	together := o.streams(t.rows)
+	groups := count / together
+	if together == 1 {
+		groups = 0
+	}
+	for g := range groups {
+		t.panels = together
+		for c := range together {
+			n := g + c*groups
+			t.w[c], t.dst[c] = unsafe.Add(first, n*size), unsafe.Add(dst, 4*panelWidth*n)
+			t.src[c], t.srcStride = unsafe.Pointer(&zeros), 0
+			if src != nil {
+				t.src[c], t.srcStride = t.dst[c], t.dstStride
 			}
 		}
+		o.tile[F32](t)
+	}
+	for n := groups * together; n < count; n++ {
+		panel := unsafe.Add(first, n*size)
+		t.ahead = uintptr(panel) + farAhead
+		at := unsafe.Add(dst, 4*panelWidth*n)
+		if src != nil {
+			src = at
+		}
+		o.columnsOf(t, panel, at, src)
 	}
 }
