@@ -6,6 +6,6 @@ import "golang.org/x/sys/cpu"
 
 func archImplementations() []*implementation {
 	return []*implementation{
-		{name: "neon", runs: cpu.ARM64.HasASIMD, ops: ops{matmul: neonMatmul, limits: neonLimits}},
+		{name: "neon", runs: cpu.ARM64.HasASIMD, ops: ops{matmul: neonMatmul, vector: neonVector, limits: neonLimits}},
 	}
 }

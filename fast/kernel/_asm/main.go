@@ -1,4 +1,4 @@
-// Command asm writes the amd64 assembly of package kernel. Run it in its own folder: it replaces the .s files of
+// Command asm writes the amd64 assembly of package kernel, and of the arm64 assembly the loops over values. Run it in its own folder: it replaces the .s files of
 // the folder above. Its test holds that the files in the repository are what it writes.
 package main
 
@@ -26,7 +26,16 @@ var files = map[string]func(*asm){
 	"vector_amd64.s": func(a *asm) { a.vectors() },
 }
 
+// texts are the files that are written without avo.
+var texts = map[string]func() []byte{"vector_arm64.s": vectorsNEON}
+
 func main() {
+	for name, text := range texts {
+		if err := os.WriteFile(filepath.Join("..", name), text(), 0o644); err != nil {
+			fmt.Fprintf(os.Stderr, "asm: %s: %v\n", name, err)
+			os.Exit(1)
+		}
+	}
 	for name, fill := range files {
 		text, err := generate(fill)
 		if err == nil {

@@ -8,9 +8,16 @@ import (
 
 // TestGenerated holds that the assembly in the repository is what the generator writes.
 func TestGenerated(t *testing.T) {
+	all := map[string]func() ([]byte, error){}
 	for name, fill := range files {
+		all[name] = func() ([]byte, error) { return generate(fill) }
+	}
+	for name, text := range texts {
+		all[name] = func() ([]byte, error) { return text(), nil }
+	}
+	for name, generate := range all {
 		t.Run(name, func(t *testing.T) {
-			want, err := generate(fill)
+			want, err := generate()
 			if err != nil {
 				t.Fatal(err)
 			}
