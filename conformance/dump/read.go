@@ -657,16 +657,27 @@ func (f *fitter) cure(a *array, shape []int) string {
 	if naming := f.reader.Manifest.Naming; (naming == GGUF || naming == GGUFLegacy) && strings.Contains(f.node.Name, ".mlp.fc") {
 		return fmt.Sprintf("; files of older converters have the tower's ffn_up and ffn_down exchanged: %s and %s are two namings", GGUF, GGUFLegacy)
 	}
+	var cures []string
 	single := len(r.Node) == 1 && r.Join == "" && len(r.Sum) == 0
 	if single {
 		if fits := readings(f.node, want, shape, heads, width); len(fits) > 0 {
 			rule.Axes = fits[0]
-			return fmt.Sprintf("; if its axes are %s, put this into the map: %s", quote(fits[0]), show(rule))
+			also := ""
+			for _, axes := range fits[1:] {
+				if !strings.Contains(axes, inPairs) {
+					also = fmt.Sprintf(" (or %s, which its shape would fit as well)", quote(axes))
+					break
+				}
+			}
+			cures = append(cures, fmt.Sprintf("if its axes are %s%s, put this into the map: %s", quote(fits[0]), also, show(rule)))
 		}
 		reversed := slices.Clone(shape)
 		slices.Reverse(reversed)
-		if fits := readings(f.node, want, reversed, heads, width); len(fits) > 0 {
-			return fmt.Sprintf(`; if shapes are written with the fastest axis first, as ggml does, put "axis_order": %q into the manifest`, NE)
+		if !slices.Equal(reversed, shape) && len(readings(f.node, want, reversed, heads, width)) > 0 {
+			cures = append(cures, fmt.Sprintf(`if shapes are written with the fastest axis first, as ggml does, put "axis_order": %q into the manifest`, NE))
+		}
+		if len(cures) > 0 {
+			return "; " + strings.Join(cures, "; or, ")
 		}
 	}
 	last := func(shape []int) int {

@@ -27,6 +27,20 @@ func (b *Binding) Reread(node string) []conformance.Reading {
 	rule := p.rule
 	if len(p.terms) == 1 && len(p.terms[0]) == 1 && rule.Padded == "" && len(rule.Node) == 1 {
 		own := p.terms[0][0]
+		reversed := slices.Clone(own.values.shape)
+		if slices.Equal(reversed, own.actual) {
+			slices.Reverse(reversed)
+		}
+		order := map[bool]string{true: NE, false: RowMajor}[slices.Equal(own.values.shape, own.actual)]
+		for _, axes := range readings(p.node, p.shape, reversed, p.heads, p.width) {
+			l, err := newLayout(p.node, p.shape, axes, p.heads, p.width)
+			if err != nil || slices.Equal(reversed, own.actual) {
+				continue
+			}
+			q := *p
+			q.terms, q.total = [][]part{{{l.whole(), own.values}}}, l.whole().lengths
+			try(fmt.Sprintf(`"axes": %q, "axis_order": %q`, axes, order), &q)
+		}
 		for _, axes := range readings(p.node, p.shape, own.actual, p.heads, p.width) {
 			l, err := newLayout(p.node, p.shape, axes, p.heads, p.width)
 			if err != nil || slices.EqualFunc(l.array, own.array, slices.Equal[[]int]) && len(l.node) == len(own.node) {

@@ -659,3 +659,22 @@ func TestEveryNamingIsRead(t *testing.T) {
 		})
 	}
 }
+
+// member is a file of an archive.
+type member struct {
+	name string
+	data []byte
+}
+
+func archive(members ...member) []byte {
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for _, m := range members {
+		w, err := z.Create(m.name)
+		must(err)
+		_, err = w.Write(m.data)
+		must(err)
+	}
+	must(z.Close())
+	return b.Bytes()
+}
