@@ -25,7 +25,9 @@ type Run struct {
 	Class  compare.Class // that the engine was judged by
 	Views  []View        // that were asked for
 	Sets   []Set
-	By     Provenance
+	// Against is the engine that this one was held against; empty for the truth of golden sets.
+	Against string
+	By      Provenance
 }
 
 // Provenance says what judged, and on what. A Suite leaves it empty.

@@ -35,7 +35,7 @@ func exitCode() {
 
 func params(dir string) testscript.Params {
 	return testscript.Params{Dir: dir, Cmds: map[string]func(*testscript.TestScript, bool, []string){
-		"mini": writeMini, "flip": flip, "grow": grow, "asked": writeAsked, "dumped": writeDumped, "substitute": substitute, "removeglob": removeMatching,
+		"mini": writeMini, "flip": flip, "grow": grow, "asked": writeAsked, "dumped": writeDumped, "substitute": substitute, "spoil": spoil, "removeglob": removeMatching,
 	}}
 }
 
@@ -108,6 +108,9 @@ func TestTheExamplesInTheHelpWork(t *testing.T) {
 		}
 		if strings.Contains(cmd.Example, "dir:DUMP") {
 			fmt.Fprintln(&script, "dumped DUMP tiny-1.5 text")
+		}
+		if strings.Contains(cmd.Example, "diff A B") {
+			fmt.Fprintln(&script, "dumped A tiny-1.5 text\ndumped B tiny-1.5 text")
 		}
 		for _, line := range strings.Split(cmd.Example, "\n") {
 			line = strings.TrimSpace(line)

@@ -52,8 +52,19 @@ func writeDumped(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	w, err := dump.Create(ts.MkAbs(args[0]), conformance.Info{Name: "test", Arithmetic: compare.Arithmetic{Class: class, Lanes: 16}}, in)
 	ts.Check(err)
+	if args[1] != "mini" {
+		w.Of(args[1], args[2])
+	}
 	nodes(w.Probe)
 	ts.Check(w.Close())
+}
+
+// spoil changes the last value of an array a great deal: spoil FILE.
+func spoil(ts *testscript.TestScript, neg bool, args []string) {
+	data, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	data[len(data)-1] ^= 4
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o644))
 }
 
 // substitute replaces text in a file: substitute FILE OLD NEW.

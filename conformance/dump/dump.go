@@ -75,6 +75,13 @@ func (w *Writer) inputs(in shapes.Inputs) {
 	w.json(shapes.InImageSizes+".json", sizes)
 }
 
+// Of says of which golden case the dump is.
+func (w *Writer) Of(set, name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.manifest.Set, w.manifest.Case = set, name
+}
+
 // Probe writes one node; it is a shapes.Probe. An error is kept for Close.
 func (w *Writer) Probe(node string, t shapes.Tensor) {
 	w.mu.Lock()

@@ -41,6 +41,7 @@ type jsonRun struct {
 	Engine   jsonEngine   `json:"engine"`
 	Class    string       `json:"class"`
 	Views    []string     `json:"views"`
+	Against  string       `json:"against,omitempty"`
 	Llavaref string       `json:"llavaref,omitempty"`
 	Machine  string       `json:"machine,omitempty"`
 	Coverage jsonCoverage `json:"coverage"`
@@ -193,7 +194,7 @@ type jsonAxis struct {
 }
 
 func runDoc(r conformance.Run) jsonRun {
-	d := jsonRun{Format: JSONFormat, Status: r.Status().String(), Verdict: Verdict(r), Class: string(r.Class), Coverage: jsonCoverage(r.Coverage()), Llavaref: r.By.Llavaref, Machine: r.By.Machine, Sets: []jsonSet{},
+	d := jsonRun{Format: JSONFormat, Against: r.Against, Status: r.Status().String(), Verdict: Verdict(r), Class: string(r.Class), Coverage: jsonCoverage(r.Coverage()), Llavaref: r.By.Llavaref, Machine: r.By.Machine, Sets: []jsonSet{},
 		Engine: jsonEngine{Name: r.Engine.Name, Version: r.Engine.Version, Class: string(r.Engine.Class), Lanes: int(r.Engine.Lanes)}}
 	for _, c := range r.Engine.Classes {
 		d.Engine.Classes = append(d.Engine.Classes, jsonNodeClass{c.Nodes, string(c.Class)})

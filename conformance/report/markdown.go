@@ -16,7 +16,10 @@ func Markdown(w io.Writer, r conformance.Run) error {
 	b := bufio.NewWriter(w)
 	fmt.Fprintf(b, "**%s**\n\n%s; %s. Each cell has the worst drift and the worst local error of the stage, over their limits: above 1 fails.\n", Verdict(r), engine(r), views(r))
 	for _, s := range r.Sets {
-		fmt.Fprintf(b, "\n## %s\n\nWeights `%s`.\n", s.Name, s.Digest)
+		fmt.Fprintf(b, "\n## %s\n", s.Name)
+		if s.Digest != "" {
+			fmt.Fprintf(b, "\nWeights `%s`.\n", s.Digest)
+		}
 		if s.Reason != "" {
 			fmt.Fprintf(b, "\nError: %s\n", s.Reason)
 		}

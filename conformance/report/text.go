@@ -23,7 +23,11 @@ func Text(w io.Writer, r conformance.Run, verbose bool) error {
 }
 
 func textSet(w io.Writer, r conformance.Run, s conformance.Set, verbose bool) {
-	fmt.Fprintf(w, "\n%s, weights %s\n", s.Name, s.Digest[:min(12, len(s.Digest))])
+	fmt.Fprintf(w, "\n%s", s.Name)
+	if s.Digest != "" {
+		fmt.Fprintf(w, ", weights %s", s.Digest[:min(12, len(s.Digest))])
+	}
+	fmt.Fprintln(w)
 	if s.Reason != "" {
 		fmt.Fprintf(w, "  error: %s\n", s.Reason)
 	}

@@ -36,6 +36,12 @@ func Verdict(r conformance.Run) string {
 	if skipped > 0 {
 		covered += fmt.Sprintf(", %s not run", count(skipped, "case"))
 	}
+	if s := r.Status(); r.Against != "" && s != conformance.Error {
+		if s == conformance.Pass {
+			return fmt.Sprintf("no difference: %s agrees with %s as %s, %s.", r.Engine.Name, r.Against, r.Class, covered)
+		}
+		return fmt.Sprintf("different: %s and %s differ as %s, %s.%s", r.Engine.Name, r.Against, r.Class, covered, first(r))
+	}
 	switch r.Status() {
 	case conformance.Pass:
 		return fmt.Sprintf("conformant: %s holds as %s in %s of %s, %s.", r.Engine.Name, r.Class, count(cases, "case"), count(sets, "set"), covered)
@@ -135,6 +141,9 @@ func engine(r conformance.Run) string {
 // views says how each node was looked at.
 func views(r conformance.Run) string {
 	words := map[conformance.View]string{conformance.Local: "by its own inputs", conformance.Accumulated: "against the truth"}
+	if r.Against != "" {
+		words[conformance.Accumulated] = "against " + r.Against
+	}
 	var out []string
 	for _, v := range r.Views {
 		out = append(out, words[v])
