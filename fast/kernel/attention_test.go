@@ -321,3 +321,115 @@ func TestAttendAllocatesNothing(t *testing.T) {
 		}
 	})
 }
+
+// guardedKV is a KV whose keys and values each end at a guard page.
+func guardedKV(tb testing.TB, capacity, kvHeads, dim int) *KV {
+	kv := NewKV(capacity, kvHeads, dim)
+	kv.keys, kv.values = guarded(tb, len(kv.keys)), guarded(tb, len(kv.values))
+	return kv
+}
+
+// TestAttendPlaces runs attention on memory that ends at guard pages, at different offsets, with all kinds of values, against plain Go.
+// Values of v stay finite: an infinity times a probability of 0 is a NaN, and which rows share a tile is the implementation's business.
+func TestAttendPlaces(t *testing.T) {
+	plain := newPool(1, implementations[len(implementations)-1])
+	defer plain.Close()
+	each(t, func(t *testing.T, m *implementation) {
+		pool := newPool(2, m)
+		defer pool.Close()
+		r := rand.New(rand.NewPCG(43, 44))
+		for _, kind := range kinds {
+			for i, s := range attentions {
+				if s.n*s.keys*s.heads*s.dim > 3e5 {
+					continue
+				}
+				a := randomAttention(r, s.n, s.keys, s.heads, s.kvHeads, s.dim, s.causal)
+				kind.fill(r, a.q)
+				kind.fill(r, a.k)
+				want := a.run(plain, NewKV(s.keys, s.kvHeads, s.dim), s.keys)
+				for _, p := range []*[]float32{&a.q, &a.k, &a.v} {
+					placed, _ := newArena(t, len(*p)).place(len(*p), i%5)
+					copy(placed, *p)
+					*p = placed
+				}
+				kv := guardedKV(t, s.keys, s.kvHeads, s.dim)
+				pool.Append(kv, a.k, a.v)
+				y, check := newArena(t, len(a.q)).place(len(a.q), i%3)
+				pool.Attend(y, a.q, kv, a.heads, a.scale, a.causal)
+				if err := check(); err != nil {
+					t.Fatalf("%s, %v: %v", kind.name, a, err)
+				}
+				if i := firstDifference(y, want); i >= 0 {
+					t.Fatalf("%s, %v: y[%d] = %v, plain Go gives %v", kind.name, a, i, y[i], want[i])
+				}
+			}
+		}
+	})
+}
+
+// TestKVLayout holds the layout that KV promises, after appending in pieces.
+func TestKVLayout(t *testing.T) {
+	each(t, func(t *testing.T, m *implementation) {
+		pool := newPool(2, m)
+		defer pool.Close()
+		for _, dim := range []int{2, 16, 40, 64} {
+			const heads, keys = 3, 70
+			a := randomAttention(rand.New(rand.NewPCG(45, 46)), 1, keys, heads, heads, dim, true)
+			for _, chunk := range []int{1, 5, 16, 32, 70} {
+				kv := guardedKV(t, keys, heads, dim)
+				for from := 0; from < keys; from += chunk {
+					to := min(from+chunk, keys)
+					pool.Append(kv, a.k[from*heads*dim:to*heads*dim], a.v[from*heads*dim:to*heads*dim])
+				}
+				room, columns := 96, ceilDiv(dim, 32)*32
+				for at := range keys {
+					for h := range heads {
+						for d := range columns {
+							i := (at*heads + h) * dim
+							if d < dim {
+								if got, want := kv.keys[((h*room/32+at/32)*dim+d)*32+at%32], a.k[i+d]; got != want {
+									t.Fatalf("chunks of %d: key [%d, %d, %d] = %v, want %v", chunk, at, h, d, got, want)
+								}
+							}
+							want := float32(0)
+							if d < dim {
+								want = a.v[i+d]
+							}
+							if got := kv.values[((h*columns/32+d/32)*room+at)*32+d%32]; got != want {
+								t.Fatalf("chunks of %d: value [%d, %d, %d] = %v, want %v", chunk, at, h, d, got, want)
+							}
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
+// FuzzAttend looks for a shape or a way of cutting that changes a bit.
+func FuzzAttend(f *testing.F) {
+	f.Add(uint8(1), uint16(33), uint8(1), uint8(3), uint8(15), uint8(3), true, uint64(1))
+	f.Add(uint8(20), uint16(80), uint8(0), uint8(0), uint8(31), uint8(40), false, uint64(2))
+	f.Fuzz(func(t *testing.T, n uint8, keys uint16, kvHeads, group, half, chunk uint8, causal bool, seed uint64) {
+		s := attention{keys: 1 + int(keys)%1100, kvHeads: 1 + int(kvHeads)%3, dim: 2 + 2*(int(half)%20), causal: causal}
+		s.n, s.heads = 1+int(n)%min(40, s.keys), s.kvHeads*(1+int(group)%5)
+		a := randomAttention(rand.New(rand.NewPCG(seed, 0)), s.n, s.keys, s.heads, s.kvHeads, s.dim, causal)
+		var want []float32
+		for _, m := range implementations {
+			if !m.enabled || m.name == "generic" && s.n*s.keys*s.heads*s.dim > 1e6 {
+				continue
+			}
+			pool := newPool(2, m)
+			got := a.run(pool, guardedKV(t, s.keys, s.kvHeads, s.dim), 1+int(chunk))
+			pool.Close()
+			if want == nil {
+				want = got
+				if err := a.check(got); err != nil {
+					t.Fatalf("%v: %s: %v", a, m.name, err)
+				}
+			} else if i := firstDifference(got, want); i >= 0 {
+				t.Fatalf("%v: y[%d] = %v by %s, %v by the first", a, i, got[i], m.name, want[i])
+			}
+		}
+	})
+}

@@ -494,3 +494,57 @@ func filled(p *Pool, n, kvHeads, dim int) *KV {
 	p.Append(kv, make([]float32, n*kvHeads*dim), make([]float32, n*kvHeads*dim))
 	return kv
 }
+
+// FuzzValues looks for a value, a length or a place where an implementation has other bits than plain Go.
+func FuzzValues(f *testing.F) {
+	f.Add([]byte{0, 0, 0x80, 0x3f, 1, 0, 0, 0, 0, 0, 0x80, 0xff}, uint8(0), uint8(0))
+	f.Add([]byte{0, 0, 0xc0, 0x7f, 0, 0, 0xb0, 0xc2, 0xff, 0xff, 0x7f, 0x7f}, uint8(40), uint8(3))
+	plain := newPool(1, implementations[len(implementations)-1])
+	f.Cleanup(plain.Close)
+	f.Fuzz(func(t *testing.T, data []byte, repeat, before uint8) {
+		var x []float32
+		for ; len(data) >= 4; data = data[4:] {
+			x = append(x, math.Float32frombits(uint32(data[0])|uint32(data[1])<<8|uint32(data[2])<<16|uint32(data[3])<<24))
+		}
+		for n := len(x); n > 0 && len(x) < 1000 && len(x) < n*(1+int(repeat)); {
+			x = append(x, x[len(x)-n])
+		}
+		a, _ := newArena(t, len(x)).place(len(x), int(before)%37)
+		copy(a, x)
+		b := slices.Clone(x)
+		slices.Reverse(b)
+		for _, m := range implementations {
+			if !m.enabled {
+				continue
+			}
+			pool := newPool(2, m)
+			run := func(name string, f func(p *Pool, y []float32)) {
+				want := make([]float32, len(x))
+				f(plain, want)
+				got, check := newArena(t, len(x)).place(len(x), int(before)%5)
+				f(pool, got)
+				if err := check(); err != nil {
+					t.Fatalf("%s %s: %v", m.name, name, err)
+				}
+				if i := firstDifference(got, want); i >= 0 {
+					t.Fatalf("%s %s: y[%d] = %v of %v, plain Go gives %v", m.name, name, i, got[i], x[i], want[i])
+				}
+			}
+			for _, op := range valueOps {
+				run(op.name, func(p *Pool, y []float32) { op.run(p, y, a, b) })
+			}
+			if len(x) > 0 {
+				run("LayerNorm", func(p *Pool, y []float32) { p.LayerNorm(y, a, len(a), b, b, 1e-5) })
+				run("RMSNorm", func(p *Pool, y []float32) { p.RMSNorm(y, a, len(a), b, 1e-5) })
+			}
+			for _, typ := range []Type{F16, BF16} {
+				run(typ.String(), func(p *Pool, y []float32) {
+					bits := make([]uint16, len(x))
+					p.Round(bits, a, typ)
+					p.Widen(y, bits, typ)
+				})
+			}
+			pool.Close()
+		}
+	})
+}
