@@ -253,11 +253,12 @@ func (p *Pool) someHeads(w *worker, i int) {
 	dim := 2 * j.vector.n
 	for t := i * j.task; t < min((i+1)*j.task, j.rows); t++ {
 		*v = j.vector
-		v.y, v.a = unsafe.Add(v.y, 4*t*j.width), unsafe.Add(v.a, 4*t*j.width)
 		v.b, v.c = unsafe.Add(v.b, 4*t*dim), unsafe.Add(v.c, 4*t*dim)
-		for range j.heads {
+		for h := range j.heads {
+			// No pointer may go past the end of its values, not even unused: the garbage collector looks at it.
+			at := 4 * (t*j.width + h*dim)
+			v.y, v.a = unsafe.Add(j.vector.y, at), unsafe.Add(j.vector.a, at)
 			j.loop(v)
-			v.y, v.a = unsafe.Add(v.y, 4*dim), unsafe.Add(v.a, 4*dim)
 		}
 	}
 }
