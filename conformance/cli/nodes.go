@@ -1,20 +1,23 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/llavaref/llavaref/conformance/dump"
 	"github.com/llavaref/llavaref/conformance/report"
 	"github.com/llavaref/llavaref/shapes"
 )
 
 func nodesCommand() *cobra.Command {
 	var of modelFlags
-	var format string
+	var format, naming string
 	cmd := &cobra.Command{
 		Use:   "nodes",
 		Short: "List the nodes of a model's graph",
@@ -25,15 +28,20 @@ The text format writes equal layers once. json has every node with its inputs an
 (name, kind, shape in letters, shape in numbers, reach, inputs, parameters; lists separated by commas), dot the
 whole graph for Graphviz, svg a drawing with one layer of each kind.
 
+With --naming it lists instead how the arrays of a dump under that naming are found, as rules of a map would say it
+(docs/dump-format.md), one a line; the first whose array is there is taken. {i} is the number of a layer.
+
 The letters: N tiles, S vision positions, P patches along one side of a tile, D vision width, H heads, Dh head
 width, F MLP width, R rows of image features, T text positions, L key positions, C text width, K key and value
 heads, V vocabulary.`,
 		Example: `  llavaref nodes
   llavaref nodes --model tiny-1.6 --format tsv
+  llavaref nodes --naming llama.cpp
   llavaref nodes --format svg > graph.svg`,
 		Args: noArgs,
 	}
 	of.add(cmd, "llava-1.6-llama3-8b")
+	cmd.Flags().StringVar(&naming, "naming", "", "list the arrays of a dump: "+strings.Join(dump.Namings(), ", "))
 	cmd.Flags().StringVar(&format, "format", "text", "text, json, tsv, svg or dot")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := oneOf("format", format, "text", "json", "tsv", "svg", "dot"); err != nil {
@@ -44,6 +52,12 @@ heads, V vocabulary.`,
 			return err
 		}
 		w := cmd.OutOrStdout()
+		if naming != "" {
+			if err := oneOf("naming", naming, dump.Namings()...); err != nil {
+				return err
+			}
+			return namingText(w, dump.Rules(naming, cfg))
+		}
 		switch format {
 		case "svg":
 			return report.GraphSVG(w, cfg)
@@ -62,6 +76,28 @@ heads, V vocabulary.`,
 	}
 	return cmd
 }
+
+// namingText writes the rules of a naming as a map has them, those of equal layers once.
+func namingText(w io.Writer, rules []dump.Rule) error {
+	seen := map[string]bool{}
+	for _, r := range rules {
+		node, tensor := layerNumber.FindString(r.Node[0]), layerNumber.FindString(r.Tensor)
+		if node != "" && node == tensor {
+			r.Node, r.Tensor = dump.Names{strings.Replace(r.Node[0], node, "layers.{i}", 1)}, strings.Replace(r.Tensor, node, "layers.{i}", 1)
+		}
+		line, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		if !seen[string(line)] {
+			fmt.Fprintf(w, "%s\n", line)
+		}
+		seen[string(line)] = true
+	}
+	return nil
+}
+
+var layerNumber = regexp.MustCompile(`layers\.[0-9]+`)
 
 type nodesDoc struct {
 	Model string    `json:"model"`
