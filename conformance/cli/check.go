@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"path"
 	"slices"
@@ -15,16 +14,16 @@ import (
 	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/conformance/compare"
 	"github.com/llavaref/llavaref/conformance/engines"
-	"github.com/llavaref/llavaref/conformance/report"
 	"github.com/llavaref/llavaref/golden"
 )
 
 // checkFlags are the flags of check.
 type checkFlags struct {
-	engine, pattern, class, golden, checkpoint, format, out string
-	models, modes                                           []string
-	verbose, failFast                                       bool
-	timeout                                                 time.Duration
+	reportFlags
+	engine, pattern, class, golden, checkpoint string
+	models, modes                              []string
+	failFast                                   bool
+	timeout                                    time.Duration
 }
 
 func checkCommand(find finder) *cobra.Command {
@@ -52,6 +51,10 @@ checkpoint needs it: --checkpoint DIR; its fingerprint is held against the set's
 PATH itself or one a case below it. --engine exec:'COMMAND' runs a program that writes one for each case
 (docs/protocol.md). What a dump does not have is skipped with its reason.
 
+One run gives several outputs: --format goes to the standard output or to --out, each --report FORMAT=PATH to a file.
+html is one page that needs no network, github makes annotations of GitHub Actions, badge is an endpoint of shields.io,
+and levels says of each part of an engine whether it passes, fails or was not tested (docs/result-format.md).
+
 A node that the engine does not expose is skipped and never passes. In the output, drift and local are errors over
 their limits: above 1 fails. Output follows from the engine's values alone, byte for byte.
 
@@ -60,6 +63,7 @@ Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test.`,
   llavaref check --model tiny-1.6 --case 'text-*' --mode local
   llavaref check --model tiny-1.5 --case text --format junit --out check.xml
   llavaref check --model tiny-1.5 --case text --format svg --out drift.svg
+  llavaref check --model tiny-1.5 --case text --report html=check.html --report junit=check.xml --report badge=badge.json
   llavaref check --engine dir:DUMP --model tiny-1.5 --case text`,
 		Args: noArgs,
 	}
@@ -71,9 +75,7 @@ Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test.`,
 	fs.StringVar(&f.class, "class", "", "judge as f32, f16 or bf16 (default what the engine declares)")
 	fs.StringVar(&f.golden, "golden", "", "a folder with a golden set, instead of those that come with the program")
 	fs.StringVar(&f.checkpoint, "checkpoint", "", "the checkpoint that the --golden set was made with")
-	fs.StringVar(&f.format, "format", "text", "text, json, junit, markdown or svg")
-	fs.StringVar(&f.out, "out", "", "write there instead of to the standard output; the file appears when it is complete")
-	fs.BoolVarP(&f.verbose, "verbose", "v", false, "one line a node")
+	f.reportFlags.add(fs, "text", "json", "junit", "markdown", "svg", "html", "github", "badge", "levels")
 	fs.BoolVar(&f.failFast, "fail-fast", false, "stop after the first case that does not pass")
 	fs.DurationVar(&f.timeout, "timeout", engines.DefaultTimeout, "how long an exec: command may take for a case")
 	cmd.AddCommand(checkIDsCommand())
@@ -93,7 +95,8 @@ func defaultSets() []string {
 }
 
 func (f *checkFlags) run(cmd *cobra.Command, find finder) error {
-	if err := oneOf("format", f.format, "text", "json", "junit", "markdown", "svg"); err != nil {
+	outs, err := f.outputs()
+	if err != nil {
 		return err
 	}
 	if err := exclusive(cmd, "model", "golden"); err != nil {
@@ -125,11 +128,8 @@ func (f *checkFlags) run(cmd *cobra.Command, find finder) error {
 		suite.Targets = append(suite.Targets, target)
 	}
 	run := runWithBar(cmd.Context(), cmd.ErrOrStderr(), suite, open)
-	if err := writeOut(cmd, f.out, func(w io.Writer) error { return f.render(w, run) }); err != nil {
+	if err := f.write(cmd, outs, run); err != nil {
 		return err
-	}
-	if f.out != "" {
-		fmt.Fprintln(cmd.OutOrStdout(), report.Verdict(run))
 	}
 	switch run.Status() {
 	case conformance.Pass:
@@ -212,18 +212,4 @@ func runWithBar(ctx context.Context, stderr io.Writer, s conformance.Suite, open
 	defer b.close()
 	s.Progress = func(p conformance.Progress) { b.set(int64(p.Done), int64(p.Total)) }
 	return s.Run(ctx, open)
-}
-
-func (f *checkFlags) render(w io.Writer, run conformance.Run) error {
-	switch f.format {
-	case "json":
-		return report.JSON(w, run)
-	case "junit":
-		return report.JUnit(w, run)
-	case "markdown":
-		return report.Markdown(w, run)
-	case "svg":
-		return report.SVG(w, run)
-	}
-	return report.Text(w, run, f.verbose)
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -12,15 +11,15 @@ import (
 	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/conformance/compare"
 	"github.com/llavaref/llavaref/conformance/dump"
-	"github.com/llavaref/llavaref/conformance/report"
 	"github.com/llavaref/llavaref/golden"
 	"github.com/llavaref/llavaref/shapes"
 )
 
 // diffFlags are the flags of diff.
 type diffFlags struct {
-	model, config, pattern, class, format, out string
-	verbose, suggest                           bool
+	reportFlags
+	model, config, pattern, class string
+	suggest                       bool
 }
 
 func diffCommand() *cobra.Command {
@@ -55,9 +54,7 @@ been explained, 1 if some have not.`,
 	fs.StringVar(&f.config, "config", "", "a config.json instead of --model")
 	fs.StringVar(&f.pattern, "case", "", "the case of the model's golden set that the dumps are of (default as their ids say)")
 	fs.StringVar(&f.class, "class", "", "judge as f32, f16 or bf16 (default the coarser one of the two)")
-	fs.StringVar(&f.format, "format", "text", "text, json, junit or markdown")
-	fs.StringVar(&f.out, "out", "", "write there instead of to the standard output; the file appears when it is complete")
-	fs.BoolVarP(&f.verbose, "verbose", "v", false, "one line a node")
+	f.reportFlags.add(fs, "text", "json", "junit", "markdown", "html", "github")
 	fs.BoolVar(&f.suggest, "suggest", false, "propose a map for the last dump")
 	cmd.RunE = f.run
 	return cmd
@@ -85,7 +82,8 @@ func (f *diffFlags) run(cmd *cobra.Command, args []string) error {
 	if n := len(args); n != 2 && !(f.suggest && n == 1) {
 		return usage("%s takes two arguments, the folders of two dumps, got %d", cmd.CommandPath(), n)
 	}
-	if err := oneOf("format", f.format, "text", "json", "junit", "markdown"); err != nil {
+	outs, err := f.outputs()
+	if err != nil {
 		return err
 	}
 	if f.class != "" {
@@ -127,12 +125,8 @@ func (f *diffFlags) run(cmd *cobra.Command, args []string) error {
 			run.Sets[0].Cases[0].Problems = append(run.Sets[0].Cases[0].Problems, conformance.Problem{Level: conformance.Skip, Text: args[i] + ": " + b.Hint})
 		}
 	}
-	write := checkFlags{format: f.format, verbose: f.verbose}
-	if err := writeOut(cmd, f.out, func(w io.Writer) error { return write.render(w, run) }); err != nil {
+	if err := f.write(cmd, outs, run); err != nil {
 		return err
-	}
-	if f.out != "" {
-		fmt.Fprintln(cmd.OutOrStdout(), report.Verdict(run))
 	}
 	switch run.Status() {
 	case conformance.Pass:

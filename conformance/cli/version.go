@@ -30,12 +30,13 @@ processor's features that matter for arithmetic. Put it into every report of a d
 	}
 }
 
-func versionText(w io.Writer, info *debug.BuildInfo) {
+// buildVersion is the version and the source revision, as far as the build recorded them.
+func buildVersion(info *debug.BuildInfo) (version, revision string) {
 	setting := map[string]string{}
 	for _, s := range info.Settings {
 		setting[s.Key] = s.Value
 	}
-	version, revision := info.Main.Version, setting["vcs.revision"]
+	version, revision = info.Main.Version, setting["vcs.revision"]
 	if version == "" {
 		version = "(devel)"
 	}
@@ -45,6 +46,11 @@ func versionText(w io.Writer, info *debug.BuildInfo) {
 	if setting["vcs.modified"] == "true" {
 		revision += ", with local changes"
 	}
+	return version, revision
+}
+
+func versionText(w io.Writer, info *debug.BuildInfo) {
+	version, revision := buildVersion(info)
 	fmt.Fprintf(w, "llavaref  %s\n", version)
 	fmt.Fprintf(w, "revision  %s\n", revision)
 	fmt.Fprintf(w, "go        %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH)

@@ -17,10 +17,7 @@ const JSONFormat = 1
 
 // JSON writes the whole result.
 func JSON(w io.Writer, r conformance.Run) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", " ")
-	enc.SetEscapeHTML(false)
-	return enc.Encode(runDoc(r))
+	return indented(w, runDoc(r))
 }
 
 // number is a float64; what JSON has no number for becomes a string.
@@ -195,10 +192,7 @@ type jsonAxis struct {
 
 func runDoc(r conformance.Run) jsonRun {
 	d := jsonRun{Format: JSONFormat, Against: r.Against, Status: r.Status().String(), Verdict: Verdict(r), Class: string(r.Class), Coverage: jsonCoverage(r.Coverage()), Llavaref: r.By.Llavaref, Machine: r.By.Machine, Sets: []jsonSet{},
-		Engine: jsonEngine{Name: r.Engine.Name, Version: r.Engine.Version, Class: string(r.Engine.Class), Lanes: int(r.Engine.Lanes)}}
-	for _, c := range r.Engine.Classes {
-		d.Engine.Classes = append(d.Engine.Classes, jsonNodeClass{c.Nodes, string(c.Class)})
-	}
+		Engine: engineDoc(r.Engine)}
 	for _, v := range r.Views {
 		d.Views = append(d.Views, string(v))
 	}
@@ -208,6 +202,14 @@ func runDoc(r conformance.Run) jsonRun {
 			set.Cases = append(set.Cases, caseDoc(c))
 		}
 		d.Sets = append(d.Sets, set)
+	}
+	return d
+}
+
+func engineDoc(e conformance.Info) jsonEngine {
+	d := jsonEngine{Name: e.Name, Version: e.Version, Class: string(e.Class), Lanes: int(e.Lanes)}
+	for _, c := range e.Classes {
+		d.Classes = append(d.Classes, jsonNodeClass{c.Nodes, string(c.Class)})
 	}
 	return d
 }

@@ -74,6 +74,10 @@ func failing() conformance.Run {
 		Axes: []compare.Axis{axis}, Narrowest: &axis,
 		Maps: []compare.Map{{Rows: compare.Span{Letter: "S", Length: 4, Cells: 2}, Cols: compare.Span{Letter: "C", Length: 64, Cells: 3}, Excess: []float32{0, 0.5, 0, math.MaxFloat32, 6.3e4, 0}}},
 	}
+	wrong.Causes = []conformance.Cause{
+		{ID: "J01", Text: "the activation is GELU by tanh, not by erf", Look: "the projector's activation <b>", Ratio: 0.4},
+		{ID: "P23", Text: "the vertical pass comes first", Ratio: 0.9, Convention: "Pillow 13"},
+	}
 	wrong.Limits = []compare.Check{{Criterion: compare.Bound, Value: math.Inf(1), Limit: 2.48e-7, Ratio: compare.Worse, Where: []int{1, 3, 4}}}
 	skipped := node(prefixed("linear_1"), shapes.Linear)
 	skipped.Reason = "the engine does not expose it"
@@ -125,6 +129,20 @@ var formats = map[string]func(io.Writer, conformance.Run) error{
 	"json":        JSON,
 	"xml":         JUnit,
 	"md":          Markdown,
+	"html":        htmlWithoutPictures,
+	"github":      func(w io.Writer, r conformance.Run) error { return GitHub(w, r, "src/model, v2.cpp") },
+	"badge.json":  Badge,
+	"levels.json": Levels,
+}
+
+// htmlWithoutPictures leaves the bytes of the pictures out: they are those of Go's compressor.
+func htmlWithoutPictures(w io.Writer, r conformance.Run) error {
+	var b bytes.Buffer
+	if err := HTML(&b, r); err != nil {
+		return err
+	}
+	_, err := w.Write(regexp.MustCompile(`data:image/png;base64,[^"]*`).ReplaceAll(b.Bytes(), []byte("data:image/png")))
+	return err
 }
 
 func TestOutputs(t *testing.T) {

@@ -358,8 +358,21 @@ func causes(indent string, list []conformance.Cause) []string {
 	return out
 }
 
-// census describes the difference of a tensor.
+// census describes the difference of a tensor, its worst entries included.
 func census(c compare.Census) []string {
+	out := extent(c)
+	for i, s := range c.Worst {
+		word := "  worst "
+		if i > 0 {
+			word = "        "
+		}
+		out = append(out, fmt.Sprintf("%s%s: %v, want %v", word, index(s.Index), s.Got, s.Want))
+	}
+	return out
+}
+
+// extent says how much of a tensor is off, and whether it is all in one place.
+func extent(c compare.Census) []string {
 	line := fmt.Sprintf("  %d of %d entries are off by more than rounding can do", c.Bad, c.Entries)
 	if c.Bad == 0 {
 		line = "  no entry is off by more than rounding can do, all of them together are"
@@ -370,13 +383,6 @@ func census(c compare.Census) []string {
 	out := []string{line}
 	if a := c.Narrowest; a != nil && a.Length > 1 {
 		out = append(out, fmt.Sprintf("  %.0f %% of the difference is at %s = %d, of 0 to %d", 100*a.Share, a.Letter, a.Index, a.Length-1))
-	}
-	for i, s := range c.Worst {
-		word := "  worst "
-		if i > 0 {
-			word = "        "
-		}
-		out = append(out, fmt.Sprintf("%s%s: %v, want %v", word, index(s.Index), s.Got, s.Want))
 	}
 	return out
 }
