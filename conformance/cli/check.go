@@ -13,6 +13,7 @@ import (
 
 	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/conformance/compare"
+	"github.com/llavaref/llavaref/conformance/diagnose"
 	"github.com/llavaref/llavaref/conformance/engines"
 	"github.com/llavaref/llavaref/golden"
 )
@@ -41,7 +42,8 @@ func checkCommand(find finder) *cobra.Command {
 
 If local fails, that node is wrong. If local holds everywhere but accumulated jumps, it is wiring, order or state.
 If both are smooth but above the floor, the precision class is lower than declared. The first node to diverge is
-named, with the entries that differ most.
+named, with the entries that differ most. Known bugs (docs/known-bugs.md) are tried in the place of a node that fails,
+on the engine's own inputs: those that reproduce its values are named, with where to look.
 
 Without --golden the sets that come with the program are run: ` + strings.Join(defaultSets(), ", ") + `; --model chooses among
 all of them (llavaref golden list). Their weights are synthetic and made on the fly. A set that was made with a
@@ -142,7 +144,7 @@ func (f *checkFlags) run(cmd *cobra.Command, find finder) error {
 
 // suite is the suite that the flags ask for, without its targets.
 func (f *checkFlags) suite() (conformance.Suite, error) {
-	s := conformance.Suite{Cases: f.pattern, FailFast: f.failFast}
+	s := conformance.Suite{Cases: f.pattern, FailFast: f.failFast, Diagnose: diagnose.Diagnose}
 	if _, err := path.Match(f.pattern, ""); err != nil {
 		return s, usage("--case %q: %w", f.pattern, err)
 	}

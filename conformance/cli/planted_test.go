@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,6 +59,17 @@ func computes(kinds map[shapes.Kind]func(n shapes.Node, in []shapes.Tensor, y sh
 			f(n, in, y)
 		}
 		return y
+	}}.Opener()
+}
+
+// reads is an engine one node of which reads another node's value as its input number i.
+func reads(node string, i int, other string) conformance.Opener {
+	return enginetest.Graph{Inputs: func(n shapes.Node, in []shapes.Tensor, has func(string) shapes.Tensor) []shapes.Tensor {
+		if n.Name == node {
+			in = slices.Clone(in)
+			in[i] = has(other)
+		}
+		return in
 	}}.Opener()
 }
 
@@ -116,23 +128,33 @@ func TestPlantedErrors(t *testing.T) {
 		open  conformance.Opener
 		cases string
 		node  string // empty if the error cannot matter
+		cause string // id of the known bug that it is; empty if it is none
 	}{
-		{"none, in the reference", engines.OpenRef, "photo-2x2-rows", ""},
-		{"none, node by node", enginetest.Graph{}.Opener(), "text-small-norms", ""},
-		{"a weight of the decoder", oneWeightOff(text(17)+".mlp.down_proj.weight", 700), "text-small-norms", text(17) + ".mlp.down_proj"},
-		{"a weight of a norm", oneWeightOff(text(31)+".input_layernorm.weight", 3), "text-small-norms", text(31) + ".input_layernorm"},
-		{"a weight of the head", oneWeightOff(shapes.LMHead+".weight", 5000), "text-small-norms", shapes.LMHead},
-		{"a weight of the tower", oneWeightOff(vision(5)+".self_attn.out_proj.weight", 99), "photo-2x2-rows", vision(5) + ".self_attn.out_proj"},
-		{"a weight that cancels before the logits", oneWeightOff(vision(0)+".self_attn.k_proj.bias", 7), "photo-2x2-rows", vision(0) + ".self_attn.k_proj"},
-		{"a weight that the logits do not need", oneWeightOff(vision(23)+".mlp.fc1.weight", 0), "photo-2x2-rows", vision(23) + ".mlp.fc1"},
-		{"one value of the newline", oneWeightOff(shapes.ImageNewline, 64), "photo-2x2-rows", shapes.NodePack},
-		{"the embedding of the image token, which is replaced", oneWeightOff(shapes.TextModel+".embed_tokens.weight", 320*128), "text-small-norms", ""},
-		{"GELU by tanh", computes(map[shapes.Kind]func(shapes.Node, []shapes.Tensor, shapes.Tensor){shapes.GELU: tanhGELU}), "photo-2x2-rows", shapes.Projector + ".act"},
-		{"QuickGELU in the projector", evaluates(kind(shapes.GELU, shapes.QuickGELU)), "photo-2x2-rows", shapes.Projector + ".act"},
-		{"GELU in the tower", evaluates(kind(shapes.QuickGELU, shapes.GELU)), "photo-2x2-rows", vision(0) + ".mlp.activation_fn"},
-		{"RMSNorm's epsilon", evaluates(eps(shapes.RMSNorm)), "text-small-norms", text(0) + ".input_layernorm"},
-		{"LayerNorm's epsilon", evaluates(eps(shapes.LayerNorm)), "photo-2x2-rows", shapes.VisionTower + ".pre_layrnorm"},
-		{"grouped heads dealt out in turn", computes(map[shapes.Kind]func(shapes.Node, []shapes.Tensor, shapes.Tensor){shapes.Scores: tiledKeys, shapes.Context: tiledKeys}), "text-small-norms", text(0) + ".self_attn.scores"},
+		{"none, in the reference", engines.OpenRef, "photo-2x2-rows", "", ""},
+		{"none, node by node", enginetest.Graph{}.Opener(), "text-small-norms", "", ""},
+		{"a weight of the decoder", oneWeightOff(text(17)+".mlp.down_proj.weight", 700), "text-small-norms", text(17) + ".mlp.down_proj", ""},
+		{"a weight of a norm", oneWeightOff(text(31)+".input_layernorm.weight", 3), "text-small-norms", text(31) + ".input_layernorm", ""},
+		{"a weight of the head", oneWeightOff(shapes.LMHead+".weight", 5000), "text-small-norms", shapes.LMHead, ""},
+		{"a weight of the tower", oneWeightOff(vision(5)+".self_attn.out_proj.weight", 99), "photo-2x2-rows", vision(5) + ".self_attn.out_proj", ""},
+		{"a weight that cancels before the logits", oneWeightOff(vision(0)+".self_attn.k_proj.bias", 7), "photo-2x2-rows", vision(0) + ".self_attn.k_proj", ""},
+		{"a weight that the logits do not need", oneWeightOff(vision(23)+".mlp.fc1.weight", 0), "photo-2x2-rows", vision(23) + ".mlp.fc1", ""},
+		{"one value of the newline", oneWeightOff(shapes.ImageNewline, 64), "photo-2x2-rows", shapes.NodePack, "C09"},
+		{"the embedding of the image token, which is replaced", oneWeightOff(shapes.TextModel+".embed_tokens.weight", 320*128), "text-small-norms", "", ""},
+		{"GELU by tanh", computes(map[shapes.Kind]func(shapes.Node, []shapes.Tensor, shapes.Tensor){shapes.GELU: tanhGELU}), "photo-2x2-rows", shapes.Projector + ".act", "J01"},
+		{"QuickGELU in the projector", evaluates(kind(shapes.GELU, shapes.QuickGELU)), "photo-2x2-rows", shapes.Projector + ".act", "J02"},
+		{"GELU in the tower", evaluates(kind(shapes.QuickGELU, shapes.GELU)), "photo-2x2-rows", vision(0) + ".mlp.activation_fn", "V10"},
+		{"RMSNorm's epsilon", evaluates(eps(shapes.RMSNorm)), "text-small-norms", text(0) + ".input_layernorm", "C02"},
+		{"LayerNorm's epsilon", evaluates(eps(shapes.LayerNorm)), "photo-2x2-rows", shapes.VisionTower + ".pre_layrnorm", "C03"},
+		{"grouped heads dealt out in turn", computes(map[shapes.Kind]func(shapes.Node, []shapes.Tensor, shapes.Tensor){shapes.Scores: tiledKeys, shapes.Context: tiledKeys}), "text-small-norms", text(0) + ".self_attn.scores", "L11"},
+		{"the last vision layer for the features", reads(shapes.NodeSelect, 0, vision(23)), "photo-2x2-rows", shapes.NodeSelect, "C04"},
+		{"attention and MLP in parallel", reads(text(3)+".post_attention_layernorm", 0, text(2)), "text-small-norms", text(3) + ".post_attention_layernorm", "L28"},
+		{"a layer skipped", reads(text(9)+".input_layernorm", 0, text(7)), "text-small-norms", text(9) + ".input_layernorm", "W01"},
+		{"no biases in the tower", evaluates(func(n shapes.Node) shapes.Node {
+			if n.Kind == shapes.Linear && conformance.StageOf(n.Name) == conformance.StageVision {
+				n.Params = n.Params[:1]
+			}
+			return n
+		}), "photo-2x2-rows", vision(0) + ".self_attn.q_proj", "V15"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var out, errs bytes.Buffer
@@ -150,6 +172,11 @@ func TestPlantedErrors(t *testing.T) {
 			first := regexp.MustCompile(`(?m)^ +first diverging node: (\S+)$`).FindStringSubmatch(out.String())
 			if got := fmt.Sprint(first); c.node == "" && first != nil || c.node != "" && (first == nil || first[1] != c.node) {
 				t.Errorf("first diverging node %s, want %q", got, c.node)
+			}
+			_, found, _ := strings.Cut(out.String(), "first diverging node")
+			named := regexp.MustCompile(`likely cause: .* \((\w+)\), error`).FindStringSubmatch(found)
+			if got := fmt.Sprint(named); c.cause == "" && named != nil || c.cause != "" && (named == nil || named[1] != c.cause) {
+				t.Errorf("cause %s, want %q", got, c.cause)
 			}
 		})
 	}

@@ -1,0 +1,46 @@
+package diagnose
+
+import (
+	"slices"
+
+	"github.com/llavaref/llavaref/shapes"
+)
+
+// Bug is one thing that ports do wrong, at the nodes of some kinds.
+type Bug struct {
+	ID         string // of docs/known-bugs.md
+	Name       string // with ID unique: one id may be done wrong in more than one way
+	Text       string // what an engine with it does, in one sentence
+	Look       string // where to look
+	Convention string // the published rule that it is, where it is no bug of the engine's own
+	Kinds      []shapes.Kind
+	Only       func(s *Site) bool // of these kinds; nil is all
+
+	// Make is what the bug makes of a node; nil if it does not exist there.
+	Make func(s *Site) (*Alternative, error)
+}
+
+// Key names the bug: "C01/10000".
+func (b Bug) Key() string {
+	if b.Name == "" {
+		return b.ID
+	}
+	return b.ID + "/" + b.Name
+}
+
+// At says whether the bug lives in a node.
+func (b Bug) At(s *Site) bool {
+	return slices.Contains(b.Kinds, s.Node.Kind) && (b.Only == nil || b.Only(s))
+}
+
+// Catalogue lists the bugs, in the order of docs/known-bugs.md.
+func Catalogue() []Bug {
+	return slices.Concat(loading(), tower(), projector(), packing(), merging(), decoder(), kernels())
+}
+
+func kinds(k ...shapes.Kind) []shapes.Kind { return k }
+
+// leaves restricts a bug to nodes of some names.
+func leaves(names ...string) func(s *Site) bool {
+	return func(s *Site) bool { return s.is(names...) }
+}

@@ -1,0 +1,181 @@
+package diagnose
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/llavaref/llavaref/conformance/compare"
+	"github.com/llavaref/llavaref/conformance/replay"
+	"github.com/llavaref/llavaref/shapes"
+)
+
+// Model evaluates one prompt with and without bugs. It keeps the values of the right model, so that a bug costs only what stands behind it.
+// It is not safe for concurrent use.
+type Model struct {
+	config  shapes.Config
+	weights shapes.Weights
+	prompt  shapes.Inputs
+	graph   *table
+	eval    *replay.Evaluator
+	class   compare.Class // that values are stored in
+	dims    shapes.Dims
+	values  map[string]shapes.Tensor // of the right model, in its class
+}
+
+// NewModel evaluates the right model on a prompt, every value rounded to the class.
+func NewModel(c shapes.Config, w shapes.Weights, in shapes.Inputs, class compare.Class) (*Model, error) {
+	eval, err := replay.New(c, w, in)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{config: c, weights: w, prompt: in, graph: tableOf(c), eval: eval, class: class, dims: shapes.DimsOf(c, in)}
+	m.values, err = m.Run(nil, nil)
+	return m, err
+}
+
+// Nodes lists the nodes that the prompt has.
+func (m *Model) Nodes() []shapes.Node {
+	var nodes []shapes.Node
+	for _, n := range m.graph.order {
+		if n.Present(m.dims) {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
+// Value is what the right model has at a node.
+func (m *Model) Value(node string) shapes.Tensor { return m.values[node] }
+
+// Site is a node as a right engine would come to it.
+func (m *Model) Site(n shapes.Node, lanes compare.Lanes) *Site {
+	return m.site(n, m.values, lanes)
+}
+
+func (m *Model) site(n shapes.Node, values map[string]shapes.Tensor, lanes compare.Lanes) *Site {
+	in := make([]shapes.Tensor, len(n.Inputs))
+	for i, name := range n.Inputs {
+		in[i] = values[name]
+	}
+	return m.graph.site(Site{Config: m.config, Weights: m.weights, Prompt: m.prompt, Node: n, Inputs: in, As: compare.Arithmetic{Class: m.class, Lanes: lanes},
+		Shown: func(name string) (shapes.Tensor, bool) { t, ok := values[name]; return t, ok }}, m.eval)
+}
+
+// Alter computes a node of a right engine with a bug; no shape if the bug does not exist there or changes nothing.
+func (m *Model) Alter(b Bug, n shapes.Node) (shapes.Tensor, error) {
+	return m.alter(b, m.Site(n, 0), m.values[n.Name])
+}
+
+// alter is the node with a bug, no shape if it is the same without.
+func (m *Model) alter(b Bug, s *Site, right shapes.Tensor) (y shapes.Tensor, err error) {
+	if !b.At(s) {
+		return y, nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("diagnose: %s at %s: %v", b.Key(), s.Node.Name, p)
+		}
+	}()
+	a, err := b.Make(s)
+	if err != nil || a == nil {
+		return shapes.Tensor{}, err
+	}
+	y = m.stored(a.Want)
+	if slices.Equal(y.Shape, right.Shape) && slices.EqualFunc(y.Data, right.Data, func(a, b float32) bool {
+		return math.Float32bits(a) == math.Float32bits(b)
+	}) {
+		return shapes.Tensor{}, nil
+	}
+	return y, nil
+}
+
+func (m *Model) stored(t shapes.Tensor) shapes.Tensor {
+	if m.class == compare.F32 {
+		return t
+	}
+	y := shapes.Tensor{Shape: t.Shape, Data: make([]float32, len(t.Data))}
+	for i, v := range t.Data {
+		y.Data[i] = m.class.Round(v)
+	}
+	return y
+}
+
+// Run evaluates the graph with bugs at every node where they live, and gives all values. A node none of whose inputs has changed keeps its
+// right value. only, if not nil, restricts the bugs to the nodes that it is true for.
+func (m *Model) Run(bugs []Bug, only func(n shapes.Node) bool) (map[string]shapes.Tensor, error) {
+	return m.run(bugs, only, nil)
+}
+
+// run is Run that stops early: see, if not nil, is told of every node whose value is not the right model's, and says whether to go on.
+func (m *Model) run(bugs []Bug, only func(n shapes.Node) bool, see func(n shapes.Node, y shapes.Tensor) bool) (map[string]shapes.Tensor, error) {
+	values := make(map[string]shapes.Tensor, len(m.values))
+	changed := map[string]bool{}
+	for _, n := range m.graph.order {
+		if !n.Present(m.dims) {
+			continue
+		}
+		right, known := m.values[n.Name]
+		dirty := !known
+		for _, in := range n.Inputs {
+			dirty = dirty || changed[in]
+		}
+		// In the order of execution a bug may read what has been computed so far.
+		s := m.site(n, values, 0)
+		y := right
+		if dirty {
+			m.fit(s)
+			var err error
+			if y, err = m.eval.Eval(n, s.Inputs); err != nil {
+				return nil, err
+			}
+			y = m.stored(y)
+		}
+		for _, b := range bugs {
+			if only != nil && !only(n) {
+				continue
+			}
+			z, err := m.alter(b, s, y)
+			if err != nil {
+				return nil, err
+			}
+			if z.Shape != nil {
+				y, dirty = z, true
+				break
+			}
+		}
+		values[n.Name] = y
+		if dirty && known {
+			changed[n.Name] = true
+			if see != nil && !see(n, y) {
+				return values, nil
+			}
+		}
+	}
+	return values, nil
+}
+
+// fit makes the inputs of a node have the sizes that the prompt asks for, as an engine does that puts as many image rows into the prompt
+// as it has: a number that is too large is cut, one that is too small is filled up with zeros.
+func (m *Model) fit(s *Site) {
+	for i, name := range s.Node.Inputs {
+		n, ok := m.graph.nodes[name]
+		if !ok || s.Inputs[i].Shape == nil {
+			continue
+		}
+		want := n.Concrete(m.dims)
+		if slices.Equal(want, s.Inputs[i].Shape) {
+			continue
+		}
+		t := shapes.NewTensor(want...)
+		if len(want) == 3 && len(s.Inputs[i].Shape) == 3 && want[2] == s.Inputs[i].Shape[2] { // tile by tile
+			for k := range min(want[0], s.Inputs[i].Shape[0]) {
+				size := s.Inputs[i].Shape[1] * want[2]
+				copy(t.Data[k*want[1]*want[2]:][:want[1]*want[2]], s.Inputs[i].Data[k*size:][:size])
+			}
+		} else {
+			copy(t.Data, s.Inputs[i].Data)
+		}
+		s.Inputs[i] = t
+	}
+}
