@@ -7,7 +7,7 @@ import (
 	"github.com/llavaref/llavaref/shapes"
 )
 
-// An Engine is one implementation of one model with its weights.
+// An Engine is one implementation of one model with its weights. If it is an io.Closer, the suite closes it behind the last prompt.
 type Engine interface {
 	// Info says what the engine is and what it declares about its arithmetic. It is judged by what it declares.
 	Info() Info

@@ -102,6 +102,11 @@ func (r *runner) set(t Target, names []string, open Opener) Set {
 			result.Reason = err.Error()
 			return result
 		}
+		defer func() {
+			if r.ctx.Err() == nil { // else a Forward may still be under way
+				closeEngine(engine)
+			}
+		}()
 	}
 	for _, name := range names {
 		c := r.runCase(engine, t, name)

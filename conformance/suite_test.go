@@ -423,6 +423,38 @@ func TestCancelDoesNotWaitForTheEngine(t *testing.T) {
 	}
 }
 
+// closing is an engine that counts how often it is closed.
+type closing struct {
+	conformance.Engine
+	closed *int
+}
+
+func (c closing) Close() error {
+	*c.closed++
+	return nil
+}
+
+func TestAnEngineIsClosedBehindTheLastPrompt(t *testing.T) {
+	for name, cut := range map[string]bool{"after all prompts": false, "not while a Forward may be under way": true} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			closed, open := 0, enginetest.Graph{Before: func(shapes.Inputs) {
+				if cut {
+					cancel()
+				}
+			}}.Opener()
+			conformance.Suite{Targets: []conformance.Target{enginetest.Target()}, Cases: "text"}.Run(ctx, func(c shapes.Config, w shapes.Weights) (conformance.Engine, error) {
+				e, err := open(c, w)
+				return closing{e, &closed}, err
+			})
+			if want := map[bool]int{false: 1, true: 0}[cut]; closed != want {
+				t.Errorf("closed %d times, want %d", closed, want)
+			}
+		})
+	}
+}
+
 func TestFailFastStopsAfterTheFirstFailure(t *testing.T) {
 	wrong := enginetest.Graph{Swap: swap(act, shapes.QuickGELU)}
 	if r := run(t, wrong, conformance.Suite{FailFast: true}); len(r.Sets[0].Cases) != 1 || r.Status() != conformance.Fail {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -41,9 +42,12 @@ Each --image is one image of the question, in order; all of them stand before it
 them. --messages FILE takes a whole conversation instead, [{"role": "user", "content": [{"type": "image"}, {"type":
 "text", "text": "..."}]}], whose images are the --image files in order.
 
-The text comes on the standard output as it is made. --dump DIR keeps every node of the prompt's pass: NODE.npy under its
-on-disk name, the inputs, and a manifest. --json prints one object on one line at the end instead of the text: ids, text,
-sizes, what ended it.`,
+The engine is the optimized one: fast, which widens weights exactly, or fast-bf16 for weights in bfloat16, which rounds
+what enters a product to bfloat16, too. ref is the reference.
+
+The text comes on the standard output as it is made. --dump DIR keeps the nodes of the prompt's pass that the engine
+shows: NODE.npy under its on-disk name, the inputs, and a manifest. --json prints one object on one line at the end
+instead of the text: ids, text, sizes, what ended it.`,
 		Example: `  llavaref run --model DIR --image photo.png --prompt 'What is this?' --max-new-tokens 32`,
 		Args:    noArgs,
 	}
@@ -53,7 +57,7 @@ sizes, what ended it.`,
 	fs.StringVar(&f.prompt, "prompt", "", "the question")
 	fs.StringVar(&f.messages, "messages", "", "a file with a conversation, instead of --prompt")
 	fs.IntVar(&f.maxNewTokens, "max-new-tokens", 128, "stop after as many tokens, if no end-of-sequence comes before")
-	fs.StringVar(&f.engine, "engine", "ref", "engine to run")
+	fs.StringVar(&f.engine, "engine", "fast", "engine to run: "+strings.Join(engines.Generators(), ", "))
 	fs.StringVar(&f.variant, "variant", string(preprocess.Pillow), "whose resize: "+variantNames())
 	fs.StringVar(&f.dump, "dump", "", "a folder to be made, for every node of the prompt's pass")
 	fs.BoolVar(&f.json, "json", false, "print one JSON object at the end")
@@ -93,6 +97,9 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	if f.maxNewTokens < 1 {
 		return usage("--max-new-tokens %d, want at least 1", f.maxNewTokens)
 	}
+	if err := engines.KnowsGenerator(f.engine); err != nil {
+		return usage("--engine: %w", err)
+	}
 	variant, err := preprocess.ParseVariant(f.variant)
 	if err != nil {
 		return usage("--variant: %w", err)
@@ -122,11 +129,16 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	engine, err := engines.FindGenerator(f.engine, cfg, weights)
+	engine, err := engines.OpenGenerator(f.engine, cfg, weights, len(in.InputIDs)+f.maxNewTokens)
 	if err != nil {
-		return usage("--engine: %w", err)
+		return err
 	}
-	s := &promptSession{Session: engine.Session(), bar: newStepsBar(cmd.ErrOrStderr(), "prompt"), nodes: len(shapes.Nodes(cfg))}
+	defer func() {
+		if cmd.Context().Err() == nil { // else a pass may still be under way
+			engine.Close()
+		}
+	}()
+	s := &promptSession{Session: engine.Session(), quick: engine.Quick, bar: newStepsBar(cmd.ErrOrStderr(), "prompt"), nodes: len(shapes.Nodes(cfg))}
 	if f.dump != "" {
 		if s.dump, err = dump.Create(f.dump, engine.Info, in); err != nil {
 			return err
@@ -265,6 +277,7 @@ type promptSession struct {
 	nodes int
 	seen  int
 	begun bool
+	quick bool // no bar is worth what looking at nodes costs
 }
 
 func (s *promptSession) Extend(in shapes.Inputs, logitsToKeep int, _ shapes.Probe) (shapes.Tensor, error) {
@@ -273,6 +286,9 @@ func (s *promptSession) Extend(in shapes.Inputs, logitsToKeep int, _ shapes.Prob
 	}
 	s.begun = true
 	defer s.bar.close()
+	if s.dump == nil && s.quick {
+		return s.Session.Extend(in, logitsToKeep, nil)
+	}
 	if s.dump != nil {
 		logitsToKeep = 0 // a dump has the logits of the whole prompt
 	}

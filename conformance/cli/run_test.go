@@ -338,7 +338,7 @@ func TestADumpIsWhatTheEngineComputed(t *testing.T) {
 		for _, name := range []string{"two-images", "text-only"} {
 			g := a.Cases[slices.IndexFunc(a.Cases, func(g answerCase) bool { return g.Name == name })]
 			dir := filepath.Join(t.TempDir(), "dump")
-			llavaref(t, append(g.flags(t, a.dir), "--dump", dir)...)
+			llavaref(t, append(g.flags(t, a.dir), "--engine", "ref", "--dump", dir)...)
 			in := o.inputs(t, a.dir, g, g.Images)
 			var want []dump.Node
 			_, err := ref.New(o.cfg, o.weights).Forward(in, func(node string, v shapes.Tensor) {

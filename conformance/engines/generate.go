@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/llavaref/llavaref/conformance"
+	"github.com/llavaref/llavaref/fast"
+	"github.com/llavaref/llavaref/fast/kernel"
 	"github.com/llavaref/llavaref/ref"
 	"github.com/llavaref/llavaref/ref/generate"
 	"github.com/llavaref/llavaref/shapes"
@@ -14,21 +16,45 @@ import (
 type Generator struct {
 	Info    conformance.Info
 	Session func() generate.Session // begins a sequence
+	Quick   bool                    // a prompt takes seconds and not minutes, and takes less memory if no node is looked at
+	Close   func() error            // gives its memory back
 }
 
-// generators are the engines that can generate.
-var generators = map[string]func(shapes.Config, shapes.Weights) (Generator, error){
-	"ref": func(c shapes.Config, w shapes.Weights) (Generator, error) {
+// generators are the engines that can generate, sequences of so many positions at the most.
+var generators = map[string]func(c shapes.Config, w shapes.Weights, positions int) (Generator, error){
+	"ref": func(c shapes.Config, w shapes.Weights, positions int) (Generator, error) {
 		model := ref.New(c, w)
-		return Generator{refEngine{model}.Info(), func() generate.Session { return model.NewSession() }}, nil
+		return Generator{Info: refEngine{model}.Info(), Session: func() generate.Session { return model.NewSession() }, Close: func() error { return nil }}, nil
 	},
+	"fast":      fastGenerator(kernel.Float32),
+	"fast-bf16": fastGenerator(kernel.BFloat16),
 }
 
-// FindGenerator opens the engine of a name for generation.
-func FindGenerator(name string, c shapes.Config, w shapes.Weights) (Generator, error) {
-	open, ok := generators[name]
-	if !ok {
-		return Generator{}, fmt.Errorf("engine %q cannot generate or is not known, want one of %s", name, strings.Join(sorted(generators), ", "))
+func fastGenerator(class kernel.Class) func(c shapes.Config, w shapes.Weights, positions int) (Generator, error) {
+	return func(c shapes.Config, w shapes.Weights, positions int) (Generator, error) {
+		model, err := fast.New(c, w, fast.Options{Class: class, ContextLength: positions})
+		if err != nil {
+			return Generator{}, err
+		}
+		return Generator{Info: fastInfo(class), Session: func() generate.Session { return model.NewSession() }, Quick: true, Close: model.Close}, nil
 	}
-	return open(c, w)
+}
+
+// Generators lists the engines that FindGenerator knows.
+func Generators() []string { return sorted(generators) }
+
+// KnowsGenerator says whether an engine can generate, before it is opened.
+func KnowsGenerator(name string) error {
+	if _, ok := generators[name]; !ok {
+		return fmt.Errorf("engine %q cannot generate or is not known, want one of %s", name, strings.Join(Generators(), ", "))
+	}
+	return nil
+}
+
+// OpenGenerator opens the engine of a name for sequences of so many positions at the most.
+func OpenGenerator(name string, c shapes.Config, w shapes.Weights, positions int) (Generator, error) {
+	if err := KnowsGenerator(name); err != nil {
+		return Generator{}, err
+	}
+	return generators[name](c, w, positions)
 }
