@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/llavaref/llavaref/fast/kernel"
@@ -25,7 +26,7 @@ type Options struct {
 
 // groups lists all works of the options.
 func groups(o Options) []group {
-	return gemms(o.Config, o.Also...)
+	return slices.Concat(gemms(o.Config, o.Also...), attentions(o.Config))
 }
 
 // Names lists the rows that a run of these options measures.

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Prints one table: llavaref's products, its peers', and the percent of the machine's limit, all in turns in one run.
+# Makes the Python environment first where it is missing, in $LLAVAREF_VENV, and builds llavaref and the gonum peer.
+#
+#   run.sh [--only 1,8,64] [--rounds 5] [--json FILE]     products: torch, oneDNN with packed weights, OpenBLAS, gonum
+#   run.sh llama [FILE.gguf]                              whole layers: llama.cpp's llama-bench (README.md)
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+venv=${LLAVAREF_VENV:-$HOME/.cache/llavaref}/peers
+lock=$here/requirements.lock
+
+if ! { [ -e "$venv/complete" ] && cmp -s "$lock" "$venv/complete"; }; then
+	echo "making $venv" >&2
+	mkdir -p "$(dirname "$venv")"
+	if command -v uv >/dev/null; then
+		uv venv --quiet --clear --python 3.11 "$venv"
+		uv pip install --quiet --require-hashes --python "$venv/bin/python" -r "$lock"
+	else
+		python3.11 -m venv --clear "$venv"
+		"$venv/bin/python" -m pip install --quiet --require-hashes -r "$lock"
+	fi
+	cp "$lock" "$venv/complete" # last, so that an interrupted installation is made anew
+fi
+
+build=$(mktemp -d)
+trap 'rm -rf "$build"' EXIT
+if [ "${1-}" = llama ]; then
+	shift
+	PYTHON=$venv/bin/python "$here/llama.sh" "$@"
+	exit
+fi
+(cd "$here/../.." && go build -o "$build/llavaref" ./cmd/llavaref)
+(cd "$here/gonum" && go build -o "$build/gonum" .)
+"$venv/bin/python" "$here/peers.py" --llavaref "$build/llavaref" --gonum "$build/gonum" "$@"
