@@ -231,7 +231,7 @@ Results of different processors, threads or models are not compared, and a row t
 Exit codes: 0 no row is slower, 1 a row is slower or NEW failed its conformance check, 2 wrong usage, 3 the files
 cannot be compared, or a row is unclear.`,
 		Example: `  llavaref bench --quick --model tiny-1.6 --rows 'gemm/W=128x*M=8' --format json --out old.json
-  llavaref bench compare old.json old.json --threshold 100`,
+  llavaref bench compare old.json old.json --again old.json`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return usage("%s takes two arguments, the old and the new result of llavaref bench --format json, got %d", cmd.CommandPath(), len(args))
@@ -281,7 +281,6 @@ cannot be compared, or a row is unclear.`,
 	}
 	return cmd
 }
-
 
 // benchWorkerCommand is for tools/bench-peers alone.
 func benchWorkerCommand() *cobra.Command {

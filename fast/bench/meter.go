@@ -39,7 +39,7 @@ type policy struct {
 
 var (
 	thorough = policy{time: 20 * time.Millisecond, budget: 1200 * time.Millisecond, fewest: 5, most: 25, patient: 4 * time.Second}
-	quick    = policy{time: time.Millisecond, budget: 10 * time.Millisecond, fewest: 2, most: 3, patient: time.Second}
+	quick    = policy{time: time.Millisecond, budget: 10 * time.Millisecond, fewest: 2, most: 2, patient: time.Second}
 )
 
 func newMeter(threads int, p policy) (*meter, error) {
