@@ -77,7 +77,7 @@ Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test.`,
 	fs.StringVar(&f.class, "class", "", "judge as f32, f16 or bf16 (default what the engine declares)")
 	fs.StringVar(&f.golden, "golden", "", "a folder with a golden set, instead of those that come with the program")
 	fs.StringVar(&f.checkpoint, "checkpoint", "", "the checkpoint that the --golden set was made with")
-	f.reportFlags.add(fs, "text", "json", "junit", "markdown", "svg", "html", "github", "badge", "levels")
+	f.reportFlags.add(cmd, "text", "json", "junit", "markdown", "svg", "html", "github", "badge", "levels")
 	fs.BoolVar(&f.failFast, "fail-fast", false, "stop after the first case that does not pass")
 	fs.DurationVar(&f.timeout, "timeout", engines.DefaultTimeout, "how long an exec: command may take for a case")
 	cmd.AddCommand(checkIDsCommand())

@@ -54,7 +54,7 @@ been explained, 1 if some have not.`,
 	fs.StringVar(&f.config, "config", "", "a config.json instead of --model")
 	fs.StringVar(&f.pattern, "case", "", "the case of the model's golden set that the dumps are of (default as their ids say)")
 	fs.StringVar(&f.class, "class", "", "judge as f32, f16 or bf16 (default the coarser one of the two)")
-	f.reportFlags.add(fs, "text", "json", "junit", "markdown", "html", "github")
+	f.reportFlags.add(cmd, "text", "json", "junit", "markdown", "html", "github")
 	fs.BoolVar(&f.suggest, "suggest", false, "propose a map for the last dump")
 	cmd.RunE = f.run
 	return cmd

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/conformance/report"
@@ -25,7 +24,8 @@ type reportFlags struct {
 }
 
 // add adds the flags; formats are those of --format and --report.
-func (f *reportFlags) add(fs *pflag.FlagSet, formats ...string) {
+func (f *reportFlags) add(cmd *cobra.Command, formats ...string) {
+	fs := cmd.Flags()
 	f.formats = formats
 	fs.StringVar(&f.format, "format", "text", strings.Join(formats[:len(formats)-1], ", ")+" or "+formats[len(formats)-1])
 	fs.StringVar(&f.out, "out", "", "write there instead of to the standard output; the file appears when it is complete")
