@@ -278,6 +278,31 @@ func checkFarScores(m *implementation) error {
 	return nil
 }
 
+// TestHugeScores holds that scores that no float32 rounding can tell from each other by less than thousands leave a softmax of
+// numbers: the largest takes all. A subtraction after the scale, fused, would leave e to the power of what the scale's rounding lost.
+func TestHugeScores(t *testing.T) {
+	each(t, func(t *testing.T, m *implementation) {
+		pool := newPool(1, m)
+		defer pool.Close()
+		const keys, dim = 40, 16
+		for i := range 50 {
+			a := attention{1, keys, 1, 1, dim, 0.35355338, true, make([]float32, dim), make([]float32, keys*dim), make([]float32, keys*dim)}
+			for d := range dim {
+				a.q[d] = float32(1e4 + 37.7*float64(i*d))
+			}
+			for j := range keys {
+				for d := range dim {
+					a.k[j*dim+d] = float32(1e9 * (1 + float64((j*7+i)%keys)))
+				}
+				a.v[j*dim] = float32((j*7 + i) % keys)
+			}
+			if got := a.run(pool, NewKV(keys, 1, dim), keys)[0]; got != keys-1 {
+				t.Errorf("y = %v, want %v", got, keys-1)
+			}
+		}
+	})
+}
+
 // TestAttendSpecials holds what infinities and NaNs in q and k do: the row becomes NaN, and no other row changes.
 func TestAttendSpecials(t *testing.T) {
 	each(t, func(t *testing.T, m *implementation) {

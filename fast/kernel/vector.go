@@ -25,7 +25,7 @@ type vectorOps struct {
 	add, mul                       func(*vector) // y = a + b, a * b
 	exp, erf                       func(*vector) // y = exp(a), erf(a): the tests' view of what the others are made of
 	silu, siluMul, quickGELU, gelu func(*vector) // of a; siluMul: silu(a) * b
-	softmax                        func(*vector) // y = exp(scale*a - scale*max(a)), sum = sum of y
+	softmax                        func(*vector) // y = exp(scale*(a-max(a))), sum = sum of y
 	divide                         func(*vector) // y = a / scale
 	layerNorm, rmsNorm             func(*vector) // one row; a is x, b the weight, c the bias
 	rope                           func(*vector) // one head; n is half of its width, b cos, c sin

@@ -451,8 +451,6 @@ loop:
 	VFMSUB213PS      Z1, Z1, Z4
 	VBROADCASTSS     elementary<>+0(SB), Z7
 	VMAXPS           Z4, Z7, Z4
-	VBROADCASTSS     elementary<>+32(SB), Z7
-	VMINPS           Z4, Z7, Z4
 
 	// n = the integer nearest to high log2(e)
 	VBROADCASTSS     elementary<>+64(SB), Z7
@@ -506,8 +504,6 @@ loop:
 	VORPS.BCST   elementary<>+448(SB), Z0, Z1
 	VBROADCASTSS elementary<>+0(SB), Z7
 	VMAXPS       Z1, Z7, Z1
-	VBROADCASTSS elementary<>+32(SB), Z7
-	VMINPS       Z1, Z7, Z1
 
 	// n = the integer nearest to high log2(e)
 	VBROADCASTSS     elementary<>+64(SB), Z7
@@ -590,8 +586,6 @@ loop:
 	VORPS.BCST   elementary<>+448(SB), Z0, Z1
 	VBROADCASTSS elementary<>+0(SB), Z7
 	VMAXPS       Z1, Z7, Z1
-	VBROADCASTSS elementary<>+32(SB), Z7
-	VMINPS       Z1, Z7, Z1
 
 	// n = the integer nearest to high log2(e)
 	VBROADCASTSS     elementary<>+64(SB), Z7
@@ -684,8 +678,6 @@ loop:
 	VFMADD231PS.BCST elementary<>+608(SB), Z3, Z2
 	VBROADCASTSS     elementary<>+0(SB), Z7
 	VMAXPS           Z1, Z7, Z1
-	VBROADCASTSS     elementary<>+32(SB), Z7
-	VMINPS           Z1, Z7, Z1
 
 	// n = the integer nearest to high log2(e)
 	VBROADCASTSS     elementary<>+64(SB), Z7
@@ -787,8 +779,6 @@ loop:
 	VFMSUB213PS      Z1, Z1, Z4
 	VBROADCASTSS     elementary<>+0(SB), Z7
 	VMAXPS           Z4, Z7, Z4
-	VBROADCASTSS     elementary<>+32(SB), Z7
-	VMINPS           Z4, Z7, Z4
 
 	// n = the integer nearest to high log2(e)
 	VBROADCASTSS     elementary<>+64(SB), Z7
@@ -855,7 +845,7 @@ loop:
 // func softmaxAVX512(t *vector)
 // Requires: AVX, AVX512DQ, AVX512F
 TEXT ·softmaxAVX512(SB), NOSPLIT, $0-8
-	// softmaxAVX512 is y = e^(scale a - scale max(a)), and sum = the sum of y.
+	// softmaxAVX512 is y = e^(scale (a - max(a))), and sum = the sum of y.
 	// 
 	// AX vector; CX values left; DI y; SI a; DX b; R8 c
 	MOVQ         t+0(FP), AX
@@ -892,8 +882,7 @@ most:
 	VPERMILPS     $0xb1, X14, X15
 	VMAXPS        X15, X14, X14
 	VBROADCASTSS  X14, Z14
-	VMULPS        Z1, Z14, Z0
-	VXORPS.BCST   elementary<>+448(SB), Z0, Z0
+	VMOVAPS       Z14, Z0
 	VXORPS        Z14, Z14, Z14
 	VXORPS        Z15, Z15, Z15
 	MOVQ          (AX), CX
@@ -901,11 +890,10 @@ most:
 
 exp:
 	VMOVUPS      (SI), Z2
-	VFMADD213PS  Z0, Z1, Z2
+	VSUBPS       Z0, Z2, Z2
+	VMULPS       Z1, Z2, Z2
 	VBROADCASTSS elementary<>+0(SB), Z6
 	VMAXPS       Z2, Z6, Z2
-	VBROADCASTSS elementary<>+32(SB), Z6
-	VMINPS       Z2, Z6, Z2
 
 	// n = the integer nearest to high log2(e)
 	VBROADCASTSS     elementary<>+64(SB), Z6
@@ -930,11 +918,10 @@ exp:
 	VMOVUPS          Z3, (DI)
 	VADDPS           Z3, Z14, Z14
 	VMOVUPS          64(SI), Z2
-	VFMADD213PS      Z0, Z1, Z2
+	VSUBPS           Z0, Z2, Z2
+	VMULPS           Z1, Z2, Z2
 	VBROADCASTSS     elementary<>+0(SB), Z6
 	VMAXPS           Z2, Z6, Z2
-	VBROADCASTSS     elementary<>+32(SB), Z6
-	VMINPS           Z2, Z6, Z2
 
 	// n = the integer nearest to high log2(e)
 	VBROADCASTSS     elementary<>+64(SB), Z6
@@ -1411,8 +1398,6 @@ loop:
 	VFMSUB213PS Y1, Y1, Y4
 	VMOVUPS     elementary<>+0(SB), Y7
 	VMAXPS      Y4, Y7, Y4
-	VMOVUPS     elementary<>+32(SB), Y7
-	VMINPS      Y4, Y7, Y4
 
 	// n = the integer nearest to high log2(e)
 	VMOVUPS     elementary<>+64(SB), Y7
@@ -1475,8 +1460,6 @@ loop:
 	VORPS   elementary<>+448(SB), Y0, Y1
 	VMOVUPS elementary<>+0(SB), Y7
 	VMAXPS  Y1, Y7, Y1
-	VMOVUPS elementary<>+32(SB), Y7
-	VMINPS  Y1, Y7, Y1
 
 	// n = the integer nearest to high log2(e)
 	VMOVUPS     elementary<>+64(SB), Y7
@@ -1558,8 +1541,6 @@ loop:
 	VORPS   elementary<>+448(SB), Y0, Y1
 	VMOVUPS elementary<>+0(SB), Y7
 	VMAXPS  Y1, Y7, Y1
-	VMOVUPS elementary<>+32(SB), Y7
-	VMINPS  Y1, Y7, Y1
 
 	// n = the integer nearest to high log2(e)
 	VMOVUPS     elementary<>+64(SB), Y7
@@ -1651,8 +1632,6 @@ loop:
 	VFMADD231PS elementary<>+608(SB), Y3, Y2
 	VMOVUPS     elementary<>+0(SB), Y7
 	VMAXPS      Y1, Y7, Y1
-	VMOVUPS     elementary<>+32(SB), Y7
-	VMINPS      Y1, Y7, Y1
 
 	// n = the integer nearest to high log2(e)
 	VMOVUPS     elementary<>+64(SB), Y7
@@ -1753,8 +1732,6 @@ loop:
 	VFMSUB213PS Y1, Y1, Y4
 	VMOVUPS     elementary<>+0(SB), Y7
 	VMAXPS      Y4, Y7, Y4
-	VMOVUPS     elementary<>+32(SB), Y7
-	VMINPS      Y4, Y7, Y4
 
 	// n = the integer nearest to high log2(e)
 	VMOVUPS     elementary<>+64(SB), Y7
@@ -1830,7 +1807,7 @@ loop:
 // func softmaxAVX2(t *vector)
 // Requires: AVX, AVX2, FMA3
 TEXT ·softmaxAVX2(SB), NOSPLIT, $0-8
-	// softmaxAVX2 is y = e^(scale a - scale max(a)), and sum = the sum of y.
+	// softmaxAVX2 is y = e^(scale (a - max(a))), and sum = the sum of y.
 	// 
 	// AX vector; CX values left; DI y; SI a; DX b; R8 c
 	MOVQ         t+0(FP), AX
@@ -1877,8 +1854,7 @@ most:
 	VPERMILPS    $0xb1, X12, X13
 	VMAXPS       X13, X12, X12
 	VBROADCASTSS X12, Y12
-	VMULPS       Y1, Y12, Y0
-	VXORPS       elementary<>+448(SB), Y0, Y0
+	VMOVAPS      Y12, Y0
 	VXORPS       Y12, Y12, Y12
 	VXORPS       Y13, Y13, Y13
 	VXORPS       Y14, Y14, Y14
@@ -1887,12 +1863,11 @@ most:
 	MOVQ         16(AX), SI
 
 exp:
-	VMOVUPS     (SI), Y2
-	VFMADD213PS Y0, Y1, Y2
-	VMOVUPS     elementary<>+0(SB), Y6
-	VMAXPS      Y2, Y6, Y2
-	VMOVUPS     elementary<>+32(SB), Y6
-	VMINPS      Y2, Y6, Y2
+	VMOVUPS (SI), Y2
+	VSUBPS  Y0, Y2, Y2
+	VMULPS  Y1, Y2, Y2
+	VMOVUPS elementary<>+0(SB), Y6
+	VMAXPS  Y2, Y6, Y2
 
 	// n = the integer nearest to high log2(e)
 	VMOVUPS     elementary<>+64(SB), Y6
@@ -1915,22 +1890,21 @@ exp:
 	VADDPS      elementary<>+352(SB), Y3, Y3
 
 	// 2^n in two halves
-	VPSRAD      $0x01, Y5, Y6
-	VPSUBD      Y6, Y5, Y5
-	VPADDD      elementary<>+416(SB), Y6, Y6
-	VPSLLD      $0x17, Y6, Y6
-	VPADDD      elementary<>+416(SB), Y5, Y5
-	VPSLLD      $0x17, Y5, Y5
-	VMULPS      Y6, Y3, Y3
-	VMULPS      Y5, Y3, Y3
-	VMOVUPS     Y3, (DI)
-	VADDPS      Y3, Y12, Y12
-	VMOVUPS     32(SI), Y2
-	VFMADD213PS Y0, Y1, Y2
-	VMOVUPS     elementary<>+0(SB), Y6
-	VMAXPS      Y2, Y6, Y2
-	VMOVUPS     elementary<>+32(SB), Y6
-	VMINPS      Y2, Y6, Y2
+	VPSRAD  $0x01, Y5, Y6
+	VPSUBD  Y6, Y5, Y5
+	VPADDD  elementary<>+416(SB), Y6, Y6
+	VPSLLD  $0x17, Y6, Y6
+	VPADDD  elementary<>+416(SB), Y5, Y5
+	VPSLLD  $0x17, Y5, Y5
+	VMULPS  Y6, Y3, Y3
+	VMULPS  Y5, Y3, Y3
+	VMOVUPS Y3, (DI)
+	VADDPS  Y3, Y12, Y12
+	VMOVUPS 32(SI), Y2
+	VSUBPS  Y0, Y2, Y2
+	VMULPS  Y1, Y2, Y2
+	VMOVUPS elementary<>+0(SB), Y6
+	VMAXPS  Y2, Y6, Y2
 
 	// n = the integer nearest to high log2(e)
 	VMOVUPS     elementary<>+64(SB), Y6
@@ -1953,22 +1927,21 @@ exp:
 	VADDPS      elementary<>+352(SB), Y3, Y3
 
 	// 2^n in two halves
-	VPSRAD      $0x01, Y5, Y6
-	VPSUBD      Y6, Y5, Y5
-	VPADDD      elementary<>+416(SB), Y6, Y6
-	VPSLLD      $0x17, Y6, Y6
-	VPADDD      elementary<>+416(SB), Y5, Y5
-	VPSLLD      $0x17, Y5, Y5
-	VMULPS      Y6, Y3, Y3
-	VMULPS      Y5, Y3, Y3
-	VMOVUPS     Y3, 32(DI)
-	VADDPS      Y3, Y13, Y13
-	VMOVUPS     64(SI), Y2
-	VFMADD213PS Y0, Y1, Y2
-	VMOVUPS     elementary<>+0(SB), Y6
-	VMAXPS      Y2, Y6, Y2
-	VMOVUPS     elementary<>+32(SB), Y6
-	VMINPS      Y2, Y6, Y2
+	VPSRAD  $0x01, Y5, Y6
+	VPSUBD  Y6, Y5, Y5
+	VPADDD  elementary<>+416(SB), Y6, Y6
+	VPSLLD  $0x17, Y6, Y6
+	VPADDD  elementary<>+416(SB), Y5, Y5
+	VPSLLD  $0x17, Y5, Y5
+	VMULPS  Y6, Y3, Y3
+	VMULPS  Y5, Y3, Y3
+	VMOVUPS Y3, 32(DI)
+	VADDPS  Y3, Y13, Y13
+	VMOVUPS 64(SI), Y2
+	VSUBPS  Y0, Y2, Y2
+	VMULPS  Y1, Y2, Y2
+	VMOVUPS elementary<>+0(SB), Y6
+	VMAXPS  Y2, Y6, Y2
 
 	// n = the integer nearest to high log2(e)
 	VMOVUPS     elementary<>+64(SB), Y6
@@ -1991,22 +1964,21 @@ exp:
 	VADDPS      elementary<>+352(SB), Y3, Y3
 
 	// 2^n in two halves
-	VPSRAD      $0x01, Y5, Y6
-	VPSUBD      Y6, Y5, Y5
-	VPADDD      elementary<>+416(SB), Y6, Y6
-	VPSLLD      $0x17, Y6, Y6
-	VPADDD      elementary<>+416(SB), Y5, Y5
-	VPSLLD      $0x17, Y5, Y5
-	VMULPS      Y6, Y3, Y3
-	VMULPS      Y5, Y3, Y3
-	VMOVUPS     Y3, 64(DI)
-	VADDPS      Y3, Y14, Y14
-	VMOVUPS     96(SI), Y2
-	VFMADD213PS Y0, Y1, Y2
-	VMOVUPS     elementary<>+0(SB), Y6
-	VMAXPS      Y2, Y6, Y2
-	VMOVUPS     elementary<>+32(SB), Y6
-	VMINPS      Y2, Y6, Y2
+	VPSRAD  $0x01, Y5, Y6
+	VPSUBD  Y6, Y5, Y5
+	VPADDD  elementary<>+416(SB), Y6, Y6
+	VPSLLD  $0x17, Y6, Y6
+	VPADDD  elementary<>+416(SB), Y5, Y5
+	VPSLLD  $0x17, Y5, Y5
+	VMULPS  Y6, Y3, Y3
+	VMULPS  Y5, Y3, Y3
+	VMOVUPS Y3, 64(DI)
+	VADDPS  Y3, Y14, Y14
+	VMOVUPS 96(SI), Y2
+	VSUBPS  Y0, Y2, Y2
+	VMULPS  Y1, Y2, Y2
+	VMOVUPS elementary<>+0(SB), Y6
+	VMAXPS  Y2, Y6, Y2
 
 	// n = the integer nearest to high log2(e)
 	VMOVUPS     elementary<>+64(SB), Y6

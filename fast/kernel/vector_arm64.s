@@ -321,8 +321,6 @@ loop:
 	VFMLA V1.S4, V6.S4, V4.S4
 	FMOVQ 0(R9), F7 // lowest
 	FMAX_4S(4, 7, 4)
-	FMOVQ 16(R9), F7 // highest
-	FMIN_4S(4, 7, 4)
 	// n = the integer nearest to high log2(e)
 	FMOVQ 32(R9), F13 // log2E
 	FMOVQ 48(R9), F7 // rounder
@@ -392,8 +390,6 @@ loop:
 	VORR V0.B16, V1.B16, V1.B16
 	FMOVQ 0(R9), F7 // lowest
 	FMAX_4S(1, 7, 1)
-	FMOVQ 16(R9), F7 // highest
-	FMIN_4S(1, 7, 1)
 	// n = the integer nearest to high log2(e)
 	FMOVQ 32(R9), F13 // log2E
 	FMOVQ 48(R9), F7 // rounder
@@ -476,8 +472,6 @@ loop:
 	VORR V0.B16, V1.B16, V1.B16
 	FMOVQ 0(R9), F7 // lowest
 	FMAX_4S(1, 7, 1)
-	FMOVQ 16(R9), F7 // highest
-	FMIN_4S(1, 7, 1)
 	// n = the integer nearest to high log2(e)
 	FMOVQ 32(R9), F13 // log2E
 	FMOVQ 48(R9), F7 // rounder
@@ -573,8 +567,6 @@ loop:
 	VFMLA V4.S4, V3.S4, V2.S4
 	FMOVQ 0(R9), F7 // lowest
 	FMAX_4S(1, 7, 1)
-	FMOVQ 16(R9), F7 // highest
-	FMIN_4S(1, 7, 1)
 	// n = the integer nearest to high log2(e)
 	FMOVQ 32(R9), F13 // log2E
 	FMOVQ 48(R9), F7 // rounder
@@ -690,8 +682,6 @@ loop:
 	VFMLA V1.S4, V6.S4, V4.S4
 	FMOVQ 0(R9), F7 // lowest
 	FMAX_4S(4, 7, 4)
-	FMOVQ 16(R9), F7 // highest
-	FMIN_4S(4, 7, 4)
 	// n = the integer nearest to high log2(e)
 	FMOVQ 32(R9), F13 // log2E
 	FMOVQ 48(R9), F7 // rounder
@@ -774,7 +764,7 @@ loop:
 
 // func softmaxNEON(t *vector)
 //
-// y = e^(scale a - scale max(a)), and sum = the sum of y
+// y = e^(scale (a - max(a))), and sum = the sum of y
 TEXT ·softmaxNEON(SB), NOSPLIT, $0-8
 	MOVD t+0(FP), R8
 	MOVD vector_n(R8), R3
@@ -843,9 +833,7 @@ most:
 	FCMGT_4S(24, 17, 16)
 	VBIT V24.B16, V17.B16, V16.B16
 	VDUP V16.S[0], V16.S4
-	FMUL_4S(0, 16, 1)
-	FMOVQ 432(R9), F3 // sign
-	VEOR V3.B16, V0.B16, V0.B16
+	VORR V16.B16, V16.B16, V0.B16
 	VEOR V16.B16, V16.B16, V16.B16
 	VEOR V17.B16, V17.B16, V17.B16
 	VEOR V18.B16, V18.B16, V18.B16
@@ -858,12 +846,10 @@ most:
 	MOVD vector_a(R8), R1
 exp:
 	FMOVQ 0(R1), F2
-	VORR V0.B16, V0.B16, V3.B16
-	VFMLA V1.S4, V2.S4, V3.S4
+	FSUB_4S(3, 2, 0)
+	FMUL_4S(3, 3, 1)
 	FMOVQ 0(R9), F7 // lowest
 	FMAX_4S(3, 7, 3)
-	FMOVQ 16(R9), F7 // highest
-	FMIN_4S(3, 7, 3)
 	// n = the integer nearest to high log2(e)
 	FMOVQ 32(R9), F13 // log2E
 	FMOVQ 48(R9), F7 // rounder
@@ -903,12 +889,10 @@ exp:
 	FMOVQ F3, 0(R0)
 	FADD_4S(16, 16, 3)
 	FMOVQ 16(R1), F2
-	VORR V0.B16, V0.B16, V3.B16
-	VFMLA V1.S4, V2.S4, V3.S4
+	FSUB_4S(3, 2, 0)
+	FMUL_4S(3, 3, 1)
 	FMOVQ 0(R9), F7 // lowest
 	FMAX_4S(3, 7, 3)
-	FMOVQ 16(R9), F7 // highest
-	FMIN_4S(3, 7, 3)
 	// n = the integer nearest to high log2(e)
 	FMOVQ 32(R9), F13 // log2E
 	FMOVQ 48(R9), F7 // rounder
@@ -948,12 +932,10 @@ exp:
 	FMOVQ F3, 16(R0)
 	FADD_4S(17, 17, 3)
 	FMOVQ 32(R1), F2
-	VORR V0.B16, V0.B16, V3.B16
-	VFMLA V1.S4, V2.S4, V3.S4
+	FSUB_4S(3, 2, 0)
+	FMUL_4S(3, 3, 1)
 	FMOVQ 0(R9), F7 // lowest
 	FMAX_4S(3, 7, 3)
-	FMOVQ 16(R9), F7 // highest
-	FMIN_4S(3, 7, 3)
 	// n = the integer nearest to high log2(e)
 	FMOVQ 32(R9), F13 // log2E
 	FMOVQ 48(R9), F7 // rounder
@@ -993,12 +975,10 @@ exp:
 	FMOVQ F3, 32(R0)
 	FADD_4S(18, 18, 3)
 	FMOVQ 48(R1), F2
-	VORR V0.B16, V0.B16, V3.B16
-	VFMLA V1.S4, V2.S4, V3.S4
+	FSUB_4S(3, 2, 0)
+	FMUL_4S(3, 3, 1)
 	FMOVQ 0(R9), F7 // lowest
 	FMAX_4S(3, 7, 3)
-	FMOVQ 16(R9), F7 // highest
-	FMIN_4S(3, 7, 3)
 	// n = the integer nearest to high log2(e)
 	FMOVQ 32(R9), F13 // log2E
 	FMOVQ 48(R9), F7 // rounder
@@ -1038,12 +1018,10 @@ exp:
 	FMOVQ F3, 48(R0)
 	FADD_4S(19, 19, 3)
 	FMOVQ 64(R1), F2
-	VORR V0.B16, V0.B16, V3.B16
-	VFMLA V1.S4, V2.S4, V3.S4
+	FSUB_4S(3, 2, 0)
+	FMUL_4S(3, 3, 1)
 	FMOVQ 0(R9), F7 // lowest
 	FMAX_4S(3, 7, 3)
-	FMOVQ 16(R9), F7 // highest
-	FMIN_4S(3, 7, 3)
 	// n = the integer nearest to high log2(e)
 	FMOVQ 32(R9), F13 // log2E
 	FMOVQ 48(R9), F7 // rounder
@@ -1083,12 +1061,10 @@ exp:
 	FMOVQ F3, 64(R0)
 	FADD_4S(20, 20, 3)
 	FMOVQ 80(R1), F2
-	VORR V0.B16, V0.B16, V3.B16
-	VFMLA V1.S4, V2.S4, V3.S4
+	FSUB_4S(3, 2, 0)
+	FMUL_4S(3, 3, 1)
 	FMOVQ 0(R9), F7 // lowest
 	FMAX_4S(3, 7, 3)
-	FMOVQ 16(R9), F7 // highest
-	FMIN_4S(3, 7, 3)
 	// n = the integer nearest to high log2(e)
 	FMOVQ 32(R9), F13 // log2E
 	FMOVQ 48(R9), F7 // rounder
@@ -1128,12 +1104,10 @@ exp:
 	FMOVQ F3, 80(R0)
 	FADD_4S(21, 21, 3)
 	FMOVQ 96(R1), F2
-	VORR V0.B16, V0.B16, V3.B16
-	VFMLA V1.S4, V2.S4, V3.S4
+	FSUB_4S(3, 2, 0)
+	FMUL_4S(3, 3, 1)
 	FMOVQ 0(R9), F7 // lowest
 	FMAX_4S(3, 7, 3)
-	FMOVQ 16(R9), F7 // highest
-	FMIN_4S(3, 7, 3)
 	// n = the integer nearest to high log2(e)
 	FMOVQ 32(R9), F13 // log2E
 	FMOVQ 48(R9), F7 // rounder
@@ -1173,12 +1147,10 @@ exp:
 	FMOVQ F3, 96(R0)
 	FADD_4S(22, 22, 3)
 	FMOVQ 112(R1), F2
-	VORR V0.B16, V0.B16, V3.B16
-	VFMLA V1.S4, V2.S4, V3.S4
+	FSUB_4S(3, 2, 0)
+	FMUL_4S(3, 3, 1)
 	FMOVQ 0(R9), F7 // lowest
 	FMAX_4S(3, 7, 3)
-	FMOVQ 16(R9), F7 // highest
-	FMIN_4S(3, 7, 3)
 	// n = the integer nearest to high log2(e)
 	FMOVQ 32(R9), F13 // log2E
 	FMOVQ 48(R9), F7 // rounder

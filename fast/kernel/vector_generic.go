@@ -178,10 +178,9 @@ func softmaxGeneric(v *vector) {
 			top = x
 		}
 	}
-	high := -float32(top * v.scale)
 	var sums [lanes]float32
 	for i, x := range a {
-		y[i] = exp32(fma32(x, v.scale, high))
+		y[i] = exp32(float32(x-top) * v.scale)
 		sums[i%lanes] += y[i]
 	}
 	v.sum = sumLanes(&sums)

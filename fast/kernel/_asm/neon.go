@@ -137,13 +137,16 @@ func (n *neon) horner(x, a, b int, names ...string) int {
 	return a
 }
 
-// expParts: high becomes p; n is in register 5 on the way, the integer n in i. low is a register, or -1 for 0. It uses 5, 7 and 13.
-func (n *neon) expParts(high, low, i int) {
+// expParts: high becomes p; n is in register 5 on the way, the integer n in i. low is a register, or -1 for 0; small says
+// that high is 0 or less, or a rounding more. It uses 5, 7 and 13.
+func (n *neon) expParts(high, low, i int, small bool) {
 	const number, t, u = 5, 7, 13
 	n.load("lowest", t)
 	n.op("FMAX_4S", high, t, high)
-	n.load("highest", t)
-	n.op("FMIN_4S", high, t, high)
+	if !small {
+		n.load("highest", t)
+		n.op("FMIN_4S", high, t, high)
+	}
 	n.comment("n = the integer nearest to high log2(e)")
 	n.load("log2E", u)
 	n.load("rounder", t)
@@ -179,8 +182,8 @@ func (n *neon) powers(i, s1 int) {
 }
 
 // exp replaces x by e^x. It uses 5, 6, 7, 8 and 13.
-func (n *neon) exp(x int) {
-	n.expParts(x, -1, 6)
+func (n *neon) exp(x int, small bool) {
+	n.expParts(x, -1, 6, small)
 	n.powers(6, 8)
 	n.load("1", 7)
 	n.add(x, x, 7)
@@ -195,7 +198,7 @@ func (n *neon) sigmoidTimes(low bool) {
 	if low {
 		lowAt = 2
 	}
-	n.expParts(p, lowAt, s2)
+	n.expParts(p, lowAt, s2, true)
 	n.powers(s2, s1)
 	n.comment("d = 1 + z, and what its rounding lost")
 	n.load("1", one)
@@ -240,7 +243,7 @@ func (n *neon) erf() {
 	n.load("sign", 4)
 	n.bits("VEOR", 4, t, 4)
 	n.fma(4, q, t)
-	n.exp(4)
+	n.exp(4, true)
 	n.load("1", 5)
 	n.sub(large, 5, 4)
 	n.load("sign", 5)
@@ -269,7 +272,7 @@ func (n *neon) elementwise() {
 	}{
 		{"add", "y = a + b", two, 0, func() { n.read("R2", 0, 1); n.add(0, 0, 1) }},
 		{"mul", "y = a * b", two, 0, func() { n.read("R2", 0, 1); n.mul(0, 0, 1) }},
-		{"exp", "y = e^a", one, 0, func() { n.exp(0) }},
+		{"exp", "y = e^a", one, 0, func() { n.exp(0, false) }},
 		{"erf", "y = erf(a)", one, 3, n.erf},
 		{"silu", "y = a sigmoid(a)", one, 3, n.silu},
 		{"siluMul", "y = a sigmoid(a) b", two, 3, func() { n.silu(); n.read("R2", 0, 1); n.mul(3, 3, 1) }},
@@ -353,7 +356,7 @@ func (n *neon) reduce(op func(d, a, b int)) {
 }
 
 func (n *neon) softmax() {
-	n.function("softmax", "y = e^(scale a - scale max(a)), and sum = the sum of y")
+	n.function("softmax", "y = e^(scale (a - max(a))), and sum = the sum of y")
 	const top, scale, x = 0, 1, 2
 	// the larger of two; a NaN in b is not above a
 	larger := func(d, a, b int) {
@@ -374,17 +377,15 @@ func (n *neon) softmax() {
 		}
 	})
 	n.reduce(larger)
-	n.mul(top, 16, scale)
-	n.load("sign", 3)
-	n.bits("VEOR", top, top, 3)
+	n.move(top, 16)
 	n.clear()
 	n.again()
 	n.loop("exp", 32, map[string]int{"R0": 128, "R1": 128}, func() {
 		for i := range 8 {
 			n.read("R1", 16*i, x)
-			n.move(3, top)
-			n.fma(3, x, scale)
-			n.exp(3)
+			n.sub(3, x, top)
+			n.mul(3, 3, scale)
+			n.exp(3, true)
 			n.write(3, "R0", 16*i)
 			n.add(neonSums+i, neonSums+i, 3)
 		}

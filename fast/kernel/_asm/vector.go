@@ -130,9 +130,6 @@ func (v vectors) sub(name string, x, to int) {
 func (v vectors) and(name string, x, to int) {
 	v.with(v.VANDPS, v.VANDPS_BCST, v.c(name), v.r(x), v.r(to))
 }
-func (v vectors) xor(name string, x, to int) {
-	v.with(v.VXORPS, v.VXORPS_BCST, v.c(name), v.r(x), v.r(to))
-}
 func (v vectors) zero(i int) { v.VXORPS(v.r(i), v.r(i), v.r(i)) }
 
 // bound gives x, or the constant where x is below (or above) it; a NaN stays.
@@ -184,10 +181,12 @@ func (v vectors) end() {
 }
 
 // expParts: see vector_generic.go. high is overwritten; the results are p in register p, n as a number in register n, and as an integer in
-// register i. low is a register, or -1 for 0. It uses t.
-func (v vectors) expParts(high, low, p, n, i, t int) {
+// register i. low is a register, or -1 for 0; small says that high is 0 or less, or a rounding more. It uses t.
+func (v vectors) expParts(high, low, p, n, i, t int, small bool) {
 	v.boundBelow("lowest", high, t, high)
-	v.boundAbove("highest", high, t, high)
+	if !small {
+		v.boundAbove("highest", high, t, high)
+	}
 	v.Comment("n = the integer nearest to high log2(e)")
 	v.load("log2E", t)
 	v.fma("rounder", high, t)
@@ -220,8 +219,8 @@ func (v vectors) powers(i, s1, s2 int) {
 }
 
 // exp puts e^x into to. x is overwritten; it uses n, i and t.
-func (v vectors) exp(x, to, n, i, t int) {
-	v.expParts(x, -1, to, n, i, t)
+func (v vectors) exp(x, to, n, i, t int, small bool) {
+	v.expParts(x, -1, to, n, i, t, small)
 	v.add("1", to, to)
 	if v.wide {
 		v.VSCALEFPS(v.r(n), v.r(to), v.r(to))
@@ -239,7 +238,7 @@ func (v vectors) sigmoidTimes(low bool) {
 	if low {
 		lowAt = 2
 	}
-	v.expParts(high, lowAt, p, n, s2, t)
+	v.expParts(high, lowAt, p, n, s2, t, true)
 	v.powers(s2, s1, s2)
 	v.Comment("d = 1 + z, and what its rounding lost")
 	v.add("1", p, t)
@@ -289,7 +288,7 @@ func (v vectors) erf() {
 		v.fma(c, t, 4)
 	}
 	v.VFMSUB213PS(v.r(t), v.r(t), v.r(4))
-	v.exp(4, large, 5, 6, 7)
+	v.exp(4, large, 5, 6, 7, true)
 	v.load("1", 4)
 	v.VSUBPS(v.r(large), v.r(4), v.r(large))
 	v.and("sign", x, 4)
@@ -318,7 +317,7 @@ func (v vectors) elementwise() {
 	}{
 		{"add", "is y = a + b.", two, 0, func() { v.VADDPS(mem(reg.RDX, 0), v.r(0), v.r(0)) }},
 		{"mul", "is y = a * b.", two, 0, func() { v.VMULPS(mem(reg.RDX, 0), v.r(0), v.r(0)) }},
-		{"exp", "is y = e^a.", one, 3, func() { v.exp(0, 3, 4, 5, 6) }},
+		{"exp", "is y = e^a.", one, 3, func() { v.exp(0, 3, 4, 5, 6, false) }},
 		{"erf", "is y = erf(a).", one, 3, v.erf},
 		{"silu", "is y = a sigmoid(a).", one, 3, v.silu},
 		{"siluMul", "is y = a sigmoid(a) b.", two, 3, func() { v.silu(); v.VMULPS(mem(reg.RDX, 0), v.r(3), v.r(3)) }},
@@ -391,7 +390,7 @@ func (v vectors) sumRegister() int { return 16 - v.unroll() }
 
 // softmax writes the exponentials of a row of scores and their sum.
 func (v vectors) softmax() {
-	v.function("softmax", "is y = e^(scale a - scale max(a)), and sum = the sum of y.")
+	v.function("softmax", "is y = e^(scale (a - max(a))), and sum = the sum of y.")
 	const top, scale, x, e = 0, 1, 2, 3
 	sums := v.sumRegister()
 	v.VBROADCASTSS(mem(reg.RAX, vectorScale), v.r(scale))
@@ -406,8 +405,7 @@ func (v vectors) softmax() {
 		}
 	})
 	v.reduce(v.VMAXPS, sums)
-	v.VMULPS(v.r(scale), v.r(sums), v.r(top))
-	v.xor("sign", top, top)
+	v.VMOVAPS(v.r(sums), v.r(top))
 	for i := range v.unroll() {
 		v.zero(sums + i)
 	}
@@ -416,8 +414,9 @@ func (v vectors) softmax() {
 	v.loop("exp", 32, map[reg.GPPhysical]int{reg.RSI: 4, reg.RDI: 4}, func() {
 		for i := range v.unroll() {
 			v.VMOVUPS(mem(reg.RSI, i*v.bytes()), v.r(x))
-			v.VFMADD213PS(v.r(top), v.r(scale), v.r(x))
-			v.exp(x, e, 4, 5, 6)
+			v.VSUBPS(v.r(top), v.r(x), v.r(x))
+			v.VMULPS(v.r(scale), v.r(x), v.r(x))
+			v.exp(x, e, 4, 5, 6, true)
 			v.VMOVUPS(v.r(e), mem(reg.RDI, i*v.bytes()))
 			v.VADDPS(v.r(e), v.r(sums+i), v.r(sums+i))
 		}
