@@ -172,3 +172,15 @@ func TestPatternsOfNodes(t *testing.T) {
 		}
 	}
 }
+
+// A node of another class that is not shown is derived in that class: what its storage may do is in the limit of the node behind it.
+func TestANodeOfAnotherClassIsDerivedInIt(t *testing.T) {
+	m := mixed[0]
+	m.engine.Show = enginetest.Only(func(n shapes.Node) bool { return n.Kind != shapes.QuickGELU })
+	if c := runMixed(m.engine, m.classes); c.Status() != conformance.Pass {
+		t.Errorf("declared: %v, failing %v, want pass", c.Status(), failing(c))
+	}
+	if c := runMixed(m.engine, nil); c.Status() != conformance.Fail {
+		t.Errorf("not declared: %v, want fail", c.Status())
+	}
+}

@@ -4,9 +4,11 @@ import (
 	"archive/zip"
 	"bytes"
 	"encoding/binary"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -129,7 +131,7 @@ func FuzzDump(f *testing.F) {
 // A dump may claim what it likes: memory follows from what its nodes can be.
 func TestClaimsCostNothing(t *testing.T) {
 	c, in := prompt(t)
-	bomb := npzBytes(t, "language_model.lm_head.npy", npyBytes(t, []int{1 << 18, 384})) // 400 MB of zeros
+	bomb := npzBytes(t, "language_model.lm_head.npy", npyBytes(t, []int{1 << 16, 384})) // 100 MB of zeros
 	lying := bytes.ReplaceAll(npyBytes(t, []int{5, 384}), []byte("(5, 384)"), []byte("(9999999999, 384)"))
 	wide := safetensorsBytes(`{"language_model.lm_head":{"dtype":"F32","shape":[2500000000],"data_offsets":[0,10000000000]}}`, 64)
 	huge := npzBytes(t, "language_model.lm_head.npy", npyBytes(t, []int{5, 384}))
@@ -199,6 +201,36 @@ func TestAManifestIsStrict(t *testing.T) {
 	} {
 		if _, err := ParseManifest([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// float64 is rounded to float32 once, ties to even, in both containers.
+func TestFloat64IsRoundedOnce(t *testing.T) {
+	wide := []float64{1 + 0x1p-24, 1 + 3*0x1p-24, 1 + 0x1p-24 + 0x1p-50, -1 - 0x1p-24, 0x1p-150, 0x1.8p-150, 1e300, math.Inf(-1)}
+	want := []float32{1, 1 + 0x1p-22, 1 + 0x1p-23, -1, 0, 0x1p-149, float32(math.Inf(1)), float32(math.Inf(-1))}
+	var raw bytes.Buffer
+	binary.Write(&raw, binary.LittleEndian, wide)
+	header := `{"x":{"dtype":"F64","shape":[8],"data_offsets":[0,64]}}`
+	tensors := append(safetensorsBytes(header, 0), raw.Bytes()...)
+	for _, name := range []string{"x.npy", "a.safetensors"} {
+		dir := t.TempDir()
+		write(t, dir, ManifestFile, []byte(`{"format": 1, "engine": "x", "class": "f32"}`))
+		if name == "x.npy" {
+			if err := npy.WriteFile(filepath.Join(dir, name), []int{8}, wide); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			write(t, dir, name, tensors)
+		}
+		r, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := r.arrays["x"].values()
+		r.Close()
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: %v, %v, want %v", name, got, err, want)
 		}
 	}
 }
