@@ -156,6 +156,10 @@ func TestWhatADiffSaysOfOneNode(t *testing.T) {
 			t.Errorf("%s: %v, want %v with %q:\n%s", c.name, run.Status(), c.status, c.want, text)
 		}
 	}
+	hidden := changed(func(t shapes.Tensor) { t.Data[1] = 17 })
+	if run, text := diffed(t, a.with(node, hidden), a, in); run.Status() != conformance.Pass {
+		t.Errorf("behind the causal mask of the first: %v, want pass:\n%s", run.Status(), text)
+	}
 	if run, text := diffed(t, side{info: a.info}, a, in); run.Status() != conformance.Error {
 		t.Errorf("nothing to compare: %v, want error:\n%s", run.Status(), text)
 	}

@@ -91,6 +91,15 @@ func TestWhatCannotBeToldIsNotProposed(t *testing.T) {
 			delete(d.arrays, at+".mlp.gate_proj")
 			delete(d.arrays, at+".mlp.up_proj")
 		}, `"x" [59, 96]: several readings fit, and which is meant cannot be told:` + "\n" + `  {"node":"` + at + `.mlp.gate_proj","tensor":"x"}` + "\n" + `  {"node":"` + at + `.mlp.up_proj","tensor":"x"}`},
+		{"two nodes that are nearer to each other than the dump to either", func(d *dumped, truth values) {
+			up, x := shapes.Tensor{Shape: []int{59, 96}}, shapes.Tensor{Shape: []int{59, 96}}
+			for _, v := range truth[at+".mlp.gate_proj"].Data {
+				up.Data, x.Data = append(up.Data, v*(1+0x1p-9)), append(x.Data, compare.BF16.Round(v))
+			}
+			truth[at+".mlp.up_proj"], d.arrays["x"] = up, x
+			delete(d.arrays, at+".mlp.gate_proj")
+			delete(d.arrays, at+".mlp.up_proj")
+		}, `"x" [59, 96]: several readings fit, and which is meant cannot be told:`},
 		{"two arrays with the same values", func(d *dumped, truth values) {
 			d.arrays["x"], d.arrays["y"] = d.arrays[at+".mlp.gate_proj"], d.arrays[at+".mlp.gate_proj"]
 			delete(d.arrays, at+".mlp.gate_proj")

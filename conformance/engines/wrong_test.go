@@ -95,6 +95,13 @@ var wrongDeclarations = []struct {
 		n := layers(text)[0] + ".mlp.gated"
 		d.arrays[n] = shapes.Tensor{Shape: []int{17, 96}, Data: append(d.arrays[n].Data[:16*96:16*96], make([]float32, 96)...)}
 	}, conformance.Fail, []string{`if it is longer than the prompt, write "padded": "T" into its rule`}},
+	{"padded by less than is said", func(d *dumped) {
+		n := layers(text)[0] + ".self_attn.scores"
+		v := d.arrays[n]
+		delete(d.arrays, n)
+		d.arrays["kq"] = shaped(beside(shaped(v, heads*16, 16), shapes.NewTensor(heads*16, 4)), heads, 16, 20)
+		d.rule(map[string]any{"node": n, "tensor": "kq", "padded": "L", "from": 5})
+	}, conformance.Fail, []string{`array "kq" has shape [4, 16, 20], want [H, T, L] = [4, 16, 16], or more on axis L from 5 on`}},
 	{"the last logits not declared", func(d *dumped) {
 		n := "language_model.lm_head"
 		d.arrays[n] = shaped(rows(d.arrays[n], 15, 16), 1, 1, 64)
