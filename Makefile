@@ -20,11 +20,17 @@ results: ## docs/results.md, docs/results.svg and docs/graph.svg from the comman
 	go run ./cmd/llavaref check --mode accumulated --format svg --out docs/results.svg
 	go run ./cmd/llavaref nodes --format svg > docs/graph.svg
 
-golden: ## make the embedded golden sets anew
+golden: ## make the golden sets and all vectors anew: tokenizers first, since the end-to-end checkpoints carry them
+	tools/gen-golden/tokenizer_run.sh
+	tools/gen-golden/preprocess_run.sh
 	tools/gen-golden/run.sh
+	tools/gen-golden/run.sh endtoend
 
 golden-verify: ## make them anew in a temporary folder and compare
+	tools/gen-golden/tokenizer_run.sh --verify
+	tools/gen-golden/preprocess_run.sh --verify
 	tools/gen-golden/run.sh --verify
+	tools/gen-golden/run.sh endtoend --verify
 
 ci:
 	.ci/run

@@ -271,7 +271,7 @@ func packing() []Bug {
 		}}.unpad}),
 		bug("K18", "", "the grid is read column by column, a newline after each column", "rows of cells, a newline after each row", packer{newline: "columns"}),
 		bug("K20", "", "the aspect is height over width", "unpad_image compares width over height", packer{unpad: unpadder{wide: func(r, g float64) bool { return 1/r > g }}.unpad}),
-		bug("K22", "", "the grid is unpadded at its end only", "unpad_image cuts the same number on both sides", packer{unpad: func(o, g shapes.Size) (shapes.Size, shapes.Size) {
+		bug("K25", "", "the grid is unpadded at its end only", "unpad_image cuts the same number on both sides", packer{unpad: func(o, g shapes.Size) (shapes.Size, shapes.Size) {
 			_, kept := preprocess.Unpad(o, g)
 			return shapes.Size{}, kept
 		}}),

@@ -3,6 +3,7 @@
 #
 #   run.sh              all committed sets anew, in place
 #   run.sh --verify     all committed sets anew in a temporary folder, compared with the committed ones
+#   run.sh endtoend     the checkpoints of golden/vectors/endtoend and their answers anew, in place; with --verify compared
 #   run.sh test         the generator's own tests
 #   run.sh scatter SET  how far unmodified models lie from the floors of a committed set
 #   run.sh ARG...       gen_golden.py ARG...: one set, or one of a checkpoint of your own (README.md)
@@ -52,6 +53,10 @@ case "${1-}" in
 		generate --model "$model" --threads "$(threads "$model")" --verify "$data/$model" || status=1
 	done
 	exit $status
+	;;
+endtoend)
+	[ $# -eq 1 ] && set -- endtoend --make
+	exec "$LLAVAREF_VENV/5.23/bin/python" "$here/endtoend.py" "${2#--}" "$here/../../golden/vectors/endtoend"
 	;;
 test)
 	cd "$here" && exec "$LLAVAREF_VENV/5.23/bin/python" -m unittest "${@:2}"

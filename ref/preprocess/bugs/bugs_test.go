@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -298,6 +299,19 @@ func TestBugsHaveTheirOwnIDs(t *testing.T) {
 			t.Errorf("%q (%s): twice, or nameless", b.ID, b.What)
 		}
 		seen[b.ID] = true
+	}
+}
+
+// TestBugsStandInTheList: docs/known-bugs.md has every id, without the letter that tells variants apart.
+func TestBugsStandInTheList(t *testing.T) {
+	list, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "known-bugs.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range All() {
+		if id := strings.TrimRight(b.ID, "abc"); !strings.Contains(string(list), "\n| "+id+" | ") {
+			t.Errorf("docs/known-bugs.md does not have %s: %s", id, b.What)
+		}
 	}
 }
 
