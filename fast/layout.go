@@ -36,10 +36,21 @@ type layout struct {
 // alignment of a parameter: a page, so that reads from a file may go around every cache.
 const alignment = 4096
 
-// newLayout places the parameters of a model. types says what the values of a matrix, or of embedding rows, are stored as.
-func newLayout(c shapes.Config, types func(name string) kernel.Type) layout {
+// maxBytes bounds a model: far above any machine, low enough that no sum or product of sizes overflows.
+const maxBytes = 1 << 46
+
+// newLayout places the parameters of a model. types says what the values of a matrix, or of embedding rows, are stored as. It is an error
+// if the configuration asks for more than maxBytes.
+func newLayout(c shapes.Config, types func(name string) kernel.Type) (layout, error) {
 	l := layout{index: map[string]int{}}
 	for _, p := range shapes.Params(c) {
+		values := 1.0
+		for _, n := range p.Shape {
+			values *= float64(n)
+		}
+		if values > maxBytes/8 || l.size > maxBytes {
+			return layout{}, fmt.Errorf("fast: %s: shape %v: the model is larger than %d bytes", p.Name, p.Shape, maxBytes)
+		}
 		b := block{Param: p, form: formOf(p), n: p.Shape[0], k: shapes.Product(p.Shape[1:]), at: l.size}
 		if b.form != vector {
 			b.typ = types(p.Name)
@@ -54,7 +65,7 @@ func newLayout(c shapes.Config, types func(name string) kernel.Type) layout {
 		l.index[p.Name] = len(l.blocks)
 		l.blocks = append(l.blocks, b)
 	}
-	return l
+	return l, nil
 }
 
 func alignUp(n int) int { return (n + alignment - 1) / alignment * alignment }

@@ -41,6 +41,13 @@ func check(c shapes.Config, o Options) error {
 			return fmt.Errorf("fast: %s: attention heads of width %d, want an even one of at most %d", name, dim, maxHead)
 		}
 	}
+	// In float64: the products of a hostile config do not fit an integer.
+	t := c.Text
+	features := float64(mostTiles(c)) * float64(c.FeaturesPerTile()) * float64(t.HiddenSize)
+	past := float64(t.NumHiddenLayers) * float64(o.ContextLength) * float64(t.NumKeyValueHeads) * float64(t.HeadDim)
+	if most := max(features, past); most > maxBytes/16 {
+		return fmt.Errorf("fast: config: %.3g image features of a prompt and %.3g keys, want at most %d values each", features, past, maxBytes/16)
+	}
 	if o.Threads < 1 || o.Threads > 1<<12 {
 		return fmt.Errorf("fast: threads: %d, want 1 to %d", o.Threads, 1<<12)
 	}
@@ -84,6 +91,9 @@ func (m *Llava) Memory() Memory { return m.memory }
 
 // Class is the arithmetic of the products with weights.
 func (m *Llava) Class() kernel.Class { return m.options.Class }
+
+// Config is the model's configuration.
+func (m *Llava) Config() shapes.Config { return m.config }
 
 // Close stops the model's threads and gives its memory back. Neither the model nor its sessions can be used any more.
 func (m *Llava) Close() error {

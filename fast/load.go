@@ -24,7 +24,10 @@ func New(c shapes.Config, w shapes.Weights, o Options) (*Llava, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := newLayout(c, func(name string) kernel.Type { return types[name] })
+	l, err := newLayout(c, func(name string) kernel.Type { return types[name] })
+	if err != nil {
+		return nil, err
+	}
 	return open(c, l, o, func(mem []byte, pool *kernel.Pool) error {
 		ld := newLoader(w, pool)
 		_, total := shapes.Total(shapes.Params(c))

@@ -28,20 +28,33 @@ func (m Memory) String() string {
 func gigabytes(n int) string { return fmt.Sprintf("%.2f GB", float64(n)/1e9) }
 
 // MemoryOf is what the model of a configuration will take whose matrices are stored as t.
-func MemoryOf(c shapes.Config, t kernel.Type, o Options) Memory {
-	return memoryOf(c, newLayout(c, func(string) kernel.Type { return t }), o.complete(c))
+func MemoryOf(c shapes.Config, t kernel.Type, o Options) (Memory, error) {
+	o = o.complete(c)
+	if err := check(c, o); err != nil {
+		return Memory{}, err
+	}
+	l, err := newLayout(c, func(string) kernel.Type { return t })
+	if err != nil {
+		return Memory{}, err
+	}
+	return memoryOf(c, l, o), nil
 }
 
 func memoryOf(c shapes.Config, l layout, o Options) Memory {
+	return Memory{
+		Weights: l.size,
+		KV:      kvBytes(c, o.ContextLength),
+		Scratch: 4 * (scratchOf(c, mostTiles(c), tileGroup, min(chunkRows, o.ContextLength)) + c.Text.VocabSize),
+	}
+}
+
+// mostTiles is how many tiles one image may have.
+func mostTiles(c shapes.Config) int {
 	tiles := 1
 	for _, canvas := range c.GridPinpoints {
 		tiles = max(tiles, 1+canvas.Area()/(c.Vision.ImageSize*c.Vision.ImageSize))
 	}
-	return Memory{
-		Weights: l.size,
-		KV:      kvBytes(c, o.ContextLength),
-		Scratch: 4 * (scratchOf(c, tiles, tileGroup, min(chunkRows, o.ContextLength)) + c.Text.VocabSize),
-	}
+	return tiles
 }
 
 // kvBytes is the size of the keys and values of so many positions.
