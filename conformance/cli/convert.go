@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/llavaref/llavaref/conformance/engines"
 	"github.com/llavaref/llavaref/shapes"
 	"github.com/llavaref/llavaref/shapes/checkpoint"
 )
@@ -16,6 +17,7 @@ import (
 func convertCommand() *cobra.Command {
 	var to checkpointFlags
 	var round bool
+	var layout string
 	cmd := &cobra.Command{
 		Use:   "convert DIR --out DIR",
 		Short: "Write a checkpoint under other names, in another dtype or other shards",
@@ -23,17 +25,33 @@ func convertCommand() *cobra.Command {
 names of another scheme, in another dtype, in other shards. The files of the tokenizer and the processor are copied.
 
 Values are never changed unasked: a dtype that cannot hold one of them is refused, unless --round says to round to nearest
-even. No more than a chunk of values is in memory, and the new files appear when all of them are complete.`,
+even. No more than a chunk of values is in memory, and the new files appear when all of them are complete.
+
+--layout fast writes ` + engines.FastFile + ` instead of safetensors: the weights as the optimized engine has them in memory, in
+the types that they have in DIR, with a checksum for each. llavaref run reads it in place of a checkpoint, in fewer steps.`,
 		Example: `  llavaref weights --model tiny-1.5 --out tiny
-  llavaref convert tiny --out tiny-lite --naming lite-llama --dtype f16 --shard-size 2MB`,
+  llavaref convert tiny --out tiny-lite --naming lite-llama --dtype f16 --shard-size 2MB
+  llavaref convert tiny --out tiny-fast --layout fast`,
 		Args: oneArg("the folder of a checkpoint"),
 	}
 	to.add(cmd, "as in DIR")
 	cmd.Flags().BoolVar(&round, "round", false, "round values that the dtype cannot hold")
+	cmd.Flags().StringVar(&layout, "layout", "safetensors", "safetensors, or fast for the optimized engine's own")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		dir := args[0]
 		if err := to.parse(); err != nil {
 			return err
+		}
+		if err := oneOf("layout", layout, "safetensors", "fast"); err != nil {
+			return err
+		}
+		if layout == "fast" {
+			for _, flag := range []string{"dtype", "shard-size", "naming", "round"} {
+				if cmd.Flags().Changed(flag) {
+					return usage("--%s does not go with --layout fast, which keeps types and has one file", flag)
+				}
+			}
+			return convertFast(cmd, dir, to)
 		}
 		cfg, err := readConfig(filepath.Join(dir, "config.json"))
 		if err != nil {
@@ -77,6 +95,43 @@ even. No more than a chunk of values is in memory, and the new files appear when
 		return nil
 	}
 	return cmd
+}
+
+// convertFast writes the optimized engine's own layout of the checkpoint in dir.
+func convertFast(cmd *cobra.Command, dir string, to checkpointFlags) error {
+	cfg, err := readConfig(filepath.Join(dir, "config.json"))
+	if err != nil {
+		return err
+	}
+	c, err := checkpoint.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	weights, err := c.Bind(cfg)
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{}
+	if files["config.json"], err = os.ReadFile(filepath.Join(dir, "config.json")); err != nil {
+		return err
+	}
+	if err := readCompanions(dir, files); err != nil {
+		return err
+	}
+	if err := mayWrite(to.out, to.force); err != nil {
+		return err
+	}
+	bar := newStepsBar(cmd.ErrOrStderr(), "writing "+to.out)
+	defer bar.close()
+	err = writeFolder(to.out, files, func(tmp string) error {
+		return engines.WriteFast(cmd.Context(), filepath.Join(tmp, engines.FastFile), files["config.json"], weights, bar.set)
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, layout fast\n", filepath.Join(to.out, engines.FastFile), totalLine(shapes.Params(cfg)))
+	return nil
 }
 
 // companions are the files that transformers saves beside the weights, which a conversion leaves as they are.

@@ -120,19 +120,11 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	c, err := checkpoint.Open(f.model)
+	engine, release, err := f.open(cfg, len(in.InputIDs)+f.maxNewTokens)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	weights, err := c.Bind(cfg)
-	if err != nil {
-		return err
-	}
-	engine, err := engines.OpenGenerator(f.engine, cfg, weights, len(in.InputIDs)+f.maxNewTokens)
-	if err != nil {
-		return err
-	}
+	defer release()
 	defer func() {
 		if cmd.Context().Err() == nil { // else a pass may still be under way
 			engine.Close()
@@ -158,6 +150,27 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 		return enc.Encode(a)
 	}
 	return nil
+}
+
+// open opens the engine on the weights in the folder, in the engine's own layout if there is a file in it. The caller calls release at the end.
+func (f *runFlags) open(cfg shapes.Config, positions int) (g engines.Generator, release func() error, err error) {
+	if engines.HasFast(f.engine, f.model) {
+		g, err = engines.OpenFastGenerator(f.engine, f.model, cfg, positions)
+		return g, func() error { return nil }, err
+	}
+	c, err := checkpoint.Open(f.model)
+	if err != nil {
+		return g, nil, err
+	}
+	weights, err := c.Bind(cfg)
+	if err == nil {
+		g, err = engines.OpenGenerator(f.engine, cfg, weights, positions)
+	}
+	if err != nil {
+		c.Close()
+		return g, nil, err
+	}
+	return g, c.Close, nil
 }
 
 // inputs makes a prompt of the images and the words.

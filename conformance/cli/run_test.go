@@ -804,3 +804,37 @@ func TestTheRunningPageShowsWhatIsPrinted(t *testing.T) {
 		t.Errorf("the page does not show %s of the dump", want)
 	}
 }
+
+// A model in the engine's own layout answers as the checkpoint that it was made of.
+func TestRunReadsTheEnginesOwnLayout(t *testing.T) {
+	for _, model := range endToEndModels {
+		a := readAnswers(t, model)
+		own := filepath.Join(t.TempDir(), "own")
+		if out := llavaref(t, "convert", a.dir, "--out", own, "--layout", "fast"); !strings.Contains(out, "model.fast: ") {
+			t.Errorf("%s: convert says %q", model, out)
+		}
+		if exists(filepath.Join(own, "model.safetensors")) || !exists(filepath.Join(own, "tokenizer.json")) {
+			t.Errorf("%s: want model.fast in the place of safetensors, and the tokenizer beside it", model)
+		}
+		g := a.Cases[slices.IndexFunc(a.Cases, func(g answerCase) bool { return g.Name == "two-images" })]
+		if want, got := llavaref(t, append(g.flags(t, a.dir), "--json")...), llavaref(t, append(g.flags(t, own), "--json")...); got != want {
+			t.Errorf("%s: got %s, want %s", model, got, want)
+		}
+		// It belongs to its config.
+		text, err := os.ReadFile(filepath.Join(own, "config.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := regexp.MustCompile(`"rms_norm_eps": [0-9.e-]+`).ReplaceAll(text, []byte(`"rms_norm_eps": 0.25`))
+		if bytes.Equal(other, text) {
+			t.Fatal("the config has no rms_norm_eps")
+		}
+		if err := os.WriteFile(filepath.Join(own, "config.json"), other, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var stdout, stderr bytes.Buffer
+		if code := Run(context.Background(), g.flags(t, own), &stdout, &stderr); code != exitUntested || !strings.Contains(stderr.String(), "not that of config.json") {
+			t.Errorf("%s: another config: exit code %d, %s", model, code, stderr.String())
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/llavaref/llavaref/conformance/engines"
 	"github.com/llavaref/llavaref/shapes"
 	"github.com/llavaref/llavaref/shapes/checkpoint"
 )
@@ -178,13 +179,18 @@ func mayWrite(dir string, force bool) error {
 
 // writeCheckpoint writes beside the folder and moves the files in when all are complete.
 func writeCheckpoint(ctx context.Context, dir string, sources []checkpoint.Source, opt checkpoint.Options, files map[string][]byte) error {
+	return writeFolder(dir, files, func(tmp string) error { return checkpoint.Write(ctx, tmp, sources, opt) })
+}
+
+// writeFolder has write fill a folder beside the one that is meant, and moves what is in it, and files by their names, in when all is complete.
+func writeFolder(dir string, files map[string][]byte, write func(tmp string) error) error {
 	dir = filepath.Clean(dir)
 	tmp, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".*")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	if err := checkpoint.Write(ctx, tmp, sources, opt); err != nil {
+	if err := write(tmp); err != nil {
 		return err
 	}
 	for name, data := range files {
@@ -195,7 +201,7 @@ func writeCheckpoint(ctx context.Context, dir string, sources []checkpoint.Sourc
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	for _, pattern := range []string{"config.json", "*.safetensors", "*.safetensors.index.json"} {
+	for _, pattern := range []string{"config.json", "*.safetensors", "*.safetensors.index.json", engines.FastFile} {
 		old, err := filepath.Glob(filepath.Join(escapeGlob(dir), pattern))
 		if err != nil {
 			return err

@@ -36,8 +36,12 @@ func fastGenerator(class kernel.Class) func(c shapes.Config, w shapes.Weights, p
 		if err != nil {
 			return Generator{}, err
 		}
-		return Generator{Info: fastInfo(class), Session: func() generate.Session { return model.NewSession() }, Quick: true, Close: model.Close}, nil
+		return fastModel(model), nil
 	}
+}
+
+func fastModel(m *fast.Llava) Generator {
+	return Generator{Info: fastInfo(m.Class()), Session: func() generate.Session { return m.NewSession() }, Quick: true, Close: m.Close}
 }
 
 // Generators lists the engines that FindGenerator knows.
