@@ -166,6 +166,7 @@ type matmulOps struct {
 	xValues int                 // values of each row that a block of packX holds
 	xRows   func(rows int) bool // which numbers of rows packX takes
 	packDot func(*packing)      // rows of x into a tile for dot, 32 values of each a block
+	rounded func(*packing)      // packX of the bf16 class where there is no dot: rounds x, too; nil: plain Go does it all
 }
 
 // complete fills in what an implementation leaves to plain Go.

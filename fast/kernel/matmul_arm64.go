@@ -7,7 +7,9 @@ var neonMatmul = matmulOps{
 	columns: 16,
 	streams: func(rows int) int { return []int{1, 2, 1, 1, 1, 1, 1}[rows] },
 	tile:    [3]func(*tile){F32: tileF32NEON, F16: tileF16NEON, BF16: tileBF16NEON},
+	packW:   [3]func(*packing){F32: packPairsNEON, F16: packHalvesNEON, BF16: packPairsNEON},
 	packX:   packRowsNEON,
+	rounded: packRoundedNEON,
 	xValues: 4,
 	xRows:   func(rows int) bool { return rows >= 4 },
 }
@@ -24,7 +26,16 @@ func tileF16NEON(t *tile)
 func tileBF16NEON(t *tile)
 
 //go:noescape
+func packPairsNEON(t *packing)
+
+//go:noescape
+func packHalvesNEON(t *packing)
+
+//go:noescape
 func packRowsNEON(t *packing)
+
+//go:noescape
+func packRoundedNEON(t *packing)
 
 //go:noescape
 func peakFMANEON(t *probe)

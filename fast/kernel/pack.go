@@ -113,9 +113,13 @@ func packPanelGeneric(dst unsafe.Pointer, m *Matrix, n0, k0, k, done int) {
 func (o *matmulOps) packTile(c *packing, dst unsafe.Pointer, x []float32, width, row0, rows, k0, k int, class Class) {
 	dot := class == BFloat16 && o.dot != nil
 	f, values := o.packX, o.xValues
-	if dot {
+	switch {
+	case dot:
 		f, values = o.packDot, 32
-	} else if class == BFloat16 || f == nil || !o.xRows(rows) {
+	case class == BFloat16:
+		f = o.rounded
+	}
+	if !dot && f != nil && !o.xRows(rows) {
 		f = nil
 	}
 	done := 0
