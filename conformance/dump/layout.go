@@ -183,21 +183,6 @@ func (l layout) letters() string {
 	return "[" + strings.Join(words, ", ") + "]"
 }
 
-// shape is the node's own, of the lengths of its atoms.
-func (l layout) shape(n shapes.Node, lengths []int) []int {
-	out := make([]int, 0, len(n.Shape))
-	k := 0
-	for _, d := range n.Shape {
-		size := 1
-		for m := l.atomsOf(d.Letter); m > 0; m-- {
-			size *= lengths[k]
-			k++
-		}
-		out = append(out, size)
-	}
-	return out
-}
-
 // atomsOf is how many atoms an axis of the node has come apart into.
 func (l layout) atomsOf(letter string) int {
 	heads, paired := false, false

@@ -11,7 +11,6 @@ import (
 
 	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/conformance/dump"
-	"github.com/llavaref/llavaref/golden"
 	"github.com/llavaref/llavaref/shapes"
 )
 
@@ -104,22 +103,6 @@ func bindDump(r *dump.Reader, t conformance.Target, name string, ask bool) (*dum
 		return nil, err
 	}
 	return &dumpEngine{reader: r, binding: b, config: t.Set.Config}, nil
-}
-
-// caseOf says which golden case a dump is of by itself; for tools that are not told.
-func caseOf(r *dump.Reader, sets []*golden.Set) (*golden.Set, string) {
-	for _, set := range sets {
-		for _, name := range set.Cases() {
-			if r.Manifest.Set != "" && r.Manifest.Set != set.Manifest.Model || r.Manifest.Case != "" && r.Manifest.Case != name {
-				continue
-			}
-			c, err := set.Case(name)
-			if err == nil && (r.Manifest.Case != "" || r.HasIDs()) && r.CheckInputs(c.Inputs) == nil {
-				return set, name
-			}
-		}
-	}
-	return nil, ""
 }
 
 // dumpEngine replays one dump.

@@ -301,6 +301,9 @@ func assumption(a conformance.Assumption) string {
 	if a.Exact {
 		exact = ", and all its values are numbers of that class"
 	}
+	if a.Nodes == "*" {
+		return fmt.Sprintf("assumption, not taken: the engine as a whole behaves like %s storage (%s)%s. If that is meant, the manifest declares it: \"class\": %q", a.Class, count(a.Count, "node"), exact, a.Class)
+	}
 	return fmt.Sprintf("assumption, not taken: %s behaves like %s storage (%s)%s. If that is meant, the manifest declares it: \"classes\": [{\"nodes\": %q, \"class\": %q}]",
 		a.Nodes, a.Class, count(a.Count, "node"), exact, a.Nodes, a.Class)
 }
