@@ -12,7 +12,9 @@ import (
 	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/conformance/report"
 	"github.com/llavaref/llavaref/fast/bench"
+	"github.com/llavaref/llavaref/fast/profile"
 	"github.com/llavaref/llavaref/golden"
+	"github.com/llavaref/llavaref/ref/preprocess"
 	"github.com/llavaref/llavaref/shapes"
 )
 
@@ -23,7 +25,9 @@ var benchFormats = []string{"text", "json", "go", "markdown", "svg"}
 type benchFlags struct {
 	model             modelFlags
 	rows, format, out string
+	profile           string
 	threads           int
+	synthetic         bool
 	quick, list, mark bool
 }
 
@@ -47,6 +51,11 @@ Rows are named kind/what/key=value/...; --rows chooses others than the standard 
 them. Before anything is measured the engine is checked on the embedded prompts of tiny-1.6, in the arithmetic of
 every class; a program that does not pass is refused, or with --mark measured and marked in every output.
 
+Rows of the whole engine run on synthetic weights, which are made in memory; a model of real size needs --synthetic
+to say that this is meant, has its own rows in the bf16 class as the standard ones, and is refused beforehand, with
+numbers, where memory will not do. --cpuprofile FILE profiles the one row that --rows chooses, with the engine's
+labels on every thread: llavaref profile reads it.
+
 Formats: text, json (docs/performance.md has the keys), go (Go's benchmark format, for benchstat), markdown, and
 svg, the roofline. llavaref bench show makes any of them out of the JSON.
 
@@ -60,6 +69,8 @@ Exit codes: 0 measured, 1 the check failed, 2 wrong usage, 3 could not measure.`
 	fs := cmd.Flags()
 	fs.StringVar(&f.rows, "rows", "", "patterns of rows, separated by commas; * stands for anything")
 	fs.IntVar(&f.threads, "threads", 0, "threads (default all that the program may have)")
+	fs.BoolVar(&f.synthetic, "synthetic", false, "make the weights of a model of real size in memory")
+	fs.StringVar(&f.profile, "cpuprofile", "", "profile the one row of --rows, into this file")
 	fs.BoolVar(&f.quick, "quick", false, "few and short samples: shows that the rows run")
 	fs.BoolVar(&f.list, "list", false, "list the rows and measure nothing")
 	fs.BoolVar(&f.mark, "mark", false, "measure an engine that does not conform, and mark the result")
@@ -94,6 +105,14 @@ func (f *benchFlags) run(cmd *cobra.Command, find finder) error {
 			return err
 		})
 	}
+	if f.profile != "" {
+		if len(names) != 1 {
+			return usage("--cpuprofile profiles one row, but --rows %q matches %d of them", f.rows, len(names))
+		}
+		o.Around = func(row string, measure func() (int, error)) error {
+			return writeOut(cmd, f.profile, func(w io.Writer) error { return profile.Record(w, row, measure) })
+		}
+	}
 	if o.Conformance, err = checkBeforeBench(cmd, find); err != nil {
 		return err
 	}
@@ -102,10 +121,26 @@ func (f *benchFlags) run(cmd *cobra.Command, find finder) error {
 		return exitError{code: exitNotConformant}
 	}
 	b := newStepsBar(cmd.ErrOrStderr(), "bench")
-	defer b.close()
-	o.Progress = func(done, total int, _ string) { b.set(int64(done), int64(total)) }
+	var weights *bar // while a model is made, it is in the other's place
+	o.Progress = func(done, total int, _ string) {
+		if weights != nil {
+			weights.close()
+			weights, b = nil, newStepsBar(cmd.ErrOrStderr(), "bench")
+		}
+		b.set(int64(done), int64(total))
+	}
+	o.Loading = func(done, total int64) {
+		if weights == nil {
+			b.close()
+			weights = newStepsBar(cmd.ErrOrStderr(), "making weights")
+		}
+		weights.set(done, total)
+	}
 	r, err := bench.Run(cmd.Context(), o)
 	b.close()
+	if weights != nil {
+		weights.close()
+	}
 	if err != nil {
 		return err
 	}
@@ -125,14 +160,54 @@ func (f *benchFlags) options() (bench.Options, error) {
 		return bench.Options{}, err
 	}
 	o := bench.Options{Name: name, Config: c, Rows: f.rows, Threads: f.threads, Quick: f.quick, Features: cpuFeatures()}
-	if name == "wide" { // the real widths, and those of the other real model
+	o.Prompt, o.PromptName = func() (shapes.Inputs, error) { return benchPrompt(c) }, benchPicture.String()
+	const large = 1 << 30 // parameters
+	if _, values := shapes.Total(shapes.Params(c)); values > large {
+		if !f.synthetic && !f.list {
+			return o, usage("%s has %.2f billion parameters: --synthetic makes them in memory", name, float64(values)/1e9)
+		}
+		o.Whole = true
+	}
+	if name == "wide" { // the real widths; the products of the other real model, and the whole depth of the tower
 		other, err := shapes.Model("llava-1.5-7b")
 		if err != nil {
 			return o, err
 		}
-		o.Also = append(o.Also, other)
+		real, err := shapes.Model("llava-1.6-llama3-8b")
+		if err != nil {
+			return o, err
+		}
+		tower := c
+		tower.Vision.NumHiddenLayers, tower.VisionFeatureLayer, tower.Text.NumHiddenLayers = real.Vision.NumHiddenLayers, real.VisionFeatureLayer, 1
+		o.Also, o.Tower = append(o.Also, other), &tower
 	}
 	return o, nil
+}
+
+// benchPicture is the picture of the first token's row: in the real models five tiles.
+var benchPicture = shapes.Size{H: 480, W: 640}
+
+// benchPrompt is a picture and some words, from its pixels on.
+func benchPrompt(c shapes.Config) (shapes.Inputs, error) {
+	picture := preprocess.Image{Size: benchPicture, Pix: make([]uint8, 3*benchPicture.Area())}
+	for i := range picture.Pix {
+		picture.Pix[i] = uint8(i * i >> 8)
+	}
+	p := preprocess.Processor{Config: preprocess.DefaultConfig(c), Variant: preprocess.Pillow}
+	tiles, size, err := p.Image(picture)
+	if err != nil {
+		return shapes.Inputs{}, err
+	}
+	const words = 16 // on either side of the picture
+	in := shapes.Inputs{PixelValues: tiles, ImageSizes: []shapes.Size{size}}
+	for i := range words + p.FeatureCount(size) + words {
+		id := c.ImageTokenID
+		if i < words || i >= words+p.FeatureCount(size) {
+			id = 1 + i%words
+		}
+		in.InputIDs, in.PositionIDs = append(in.InputIDs, id), append(in.PositionIDs, i)
+	}
+	return in, nil
 }
 
 // benchEngines are the engines whose arithmetic bench measures.

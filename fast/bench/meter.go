@@ -38,7 +38,7 @@ type policy struct {
 }
 
 var (
-	thorough = policy{time: 20 * time.Millisecond, budget: 1200 * time.Millisecond, fewest: 5, most: 25, patient: 4 * time.Second}
+	thorough = policy{time: 20 * time.Millisecond, budget: 1200 * time.Millisecond, fewest: 5, most: 25, patient: 10 * time.Second}
 	quick    = policy{time: time.Millisecond, budget: 10 * time.Millisecond, fewest: 2, most: 2, patient: time.Second}
 )
 
@@ -129,10 +129,14 @@ func (m *meter) warm(s *sampler) error {
 	s.row.Samples, s.spent = nil, 0
 	for {
 		took, err := s.once()
-		if err != nil || took >= m.time || s.loops >= 1<<20 {
+		most := 1 << 20
+		if s.work.loops > 0 {
+			most = s.work.loops
+		}
+		if err != nil || took >= m.time || s.loops >= most {
 			return err
 		}
-		s.loops = max(s.loops+1, min(8*s.loops, int(1.2*float64(s.loops)*float64(m.time)/float64(max(took, 1)))))
+		s.loops = min(most, max(s.loops+1, min(8*s.loops, int(1.2*float64(s.loops)*float64(m.time)/float64(max(took, 1))))))
 	}
 }
 
@@ -143,6 +147,7 @@ func (s *sampler) once() (time.Duration, error) {
 			return 0, err
 		}
 	}
+	s.row.Passes += s.loops
 	begin := time.Now()
 	for range s.loops {
 		if err := s.work.run(); err != nil {
@@ -184,11 +189,6 @@ func (m *meter) measure(ctx context.Context, works []*work, told func(name strin
 		}
 		told(w.name)
 		s := m.sampler(w)
-		if w.check != nil {
-			if err := w.check(); err != nil {
-				return nil, fmt.Errorf("bench: %s: %w", w.name, err)
-			}
-		}
 		if err := m.warm(s); err != nil {
 			return nil, fmt.Errorf("bench: %s: %w", w.name, err)
 		}

@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -25,6 +26,7 @@ type Result struct {
 	Quick          bool        `json:"quick"` // few and short samples: figures that say only that the rows run
 	Conformance    Conformance `json:"conformance"`
 	PeakMemory     int64       `json:"peak_memory"` // of the process, bytes; 0 where the system does not say
+	Loads          []Load      `json:"loads"`
 	Limits         []Limit     `json:"limits"`
 	Rows           []Row       `json:"rows"`
 }
@@ -63,12 +65,20 @@ type Limit struct {
 	Count  int     `json:"count"`
 }
 
+// Load is a model that was brought into memory.
+type Load struct {
+	Name    string  `json:"name"`
+	Seconds float64 `json:"seconds"` // to make its synthetic weights and to lay them out
+	Memory  string  `json:"memory"`  // what it takes, in words
+}
+
 // Row is one piece of work.
 type Row struct {
-	Name    string   `json:"name"`  // kind/what/..., as --rows matches it
-	Limit   string   `json:"limit"` // which limit it is held against; its unit is the row's
-	FLOP    float64  `json:"flop"`  // of the work done once
-	Bytes   float64  `json:"bytes"` // that the work cannot do without reading from memory once: weights, and keys and values
+	Name    string   `json:"name"`   // kind/what/..., as --rows matches it
+	Limit   string   `json:"limit"`  // which limit it is held against; its unit is the row's
+	FLOP    float64  `json:"flop"`   // of the work done once
+	Bytes   float64  `json:"bytes"`  // that the work cannot do without reading from memory once: weights, and keys and values
+	Passes  int      `json:"passes"` // how often it ran in all, samples and what came before them
 	Samples []Sample `json:"samples"`
 }
 
@@ -217,6 +227,14 @@ func (r Result) check() error {
 	}
 	for _, text := range []string{r.Date, r.Program.Version, r.Program.Revision, r.Program.Go, r.Machine.OS, r.Machine.Arch, r.Machine.CPU, r.Machine.Features, r.Implementation, r.Model, r.Conformance.Text} {
 		if err := plain(text); err != nil {
+			return err
+		}
+	}
+	if len(r.Loads) > maxRows {
+		return fmt.Errorf("%d loads, want at most %d", len(r.Loads), maxRows)
+	}
+	for _, l := range r.Loads {
+		if err := errors.Join(plain(l.Name), plain(l.Memory)); err != nil {
 			return err
 		}
 	}

@@ -54,6 +54,9 @@ func (r Result) heading() []string {
 	for _, l := range r.Limits {
 		lines = append(lines, fmt.Sprintf("limit        %-4s %.1f %s, %.1f to %.1f in %d measurements", l.Name, l.Median, l.Unit, l.Least, l.Most, l.Count))
 	}
+	for _, l := range r.Loads {
+		lines = append(lines, fmt.Sprintf("model        %s: made in %.1f s, %s", l.Name, l.Seconds, l.Memory))
+	}
 	if r.PeakMemory > 0 {
 		lines = append(lines, fmt.Sprintf("peak memory  %.2f GiB", float64(r.PeakMemory)/(1<<30)))
 	}

@@ -23,6 +23,7 @@ type work struct {
 	check    func() error // holds its result against plain Go, at some places; may be nil
 	before   func() error // of every sample, not timed; may be nil
 	run      func() error
+	loops    int // of one sample, at most; 0 is as many as fill its time
 }
 
 // group is works that share memory, which open makes and the function that it returns gives back.
