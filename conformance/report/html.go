@@ -470,7 +470,7 @@ func htmlCauses(list []conformance.Cause) []htmlCause {
 	for _, c := range list {
 		k := htmlCause{c.ID, c.Text, c.Look, c.Convention, ""}
 		if !math.IsNaN(c.Ratio) {
-			k.Fit = fmt.Sprintf("With that in its place the node is %s of its limit away.", ratio(c.Ratio))
+			k.Fit = fmt.Sprintf("With that in the node's place the error is %s of its limit.", ratio(c.Ratio))
 		}
 		out = append(out, k)
 	}
