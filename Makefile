@@ -2,8 +2,8 @@
 
 .PHONY: check test lint results golden golden-verify ci
 
-check: ## test the reference on every embedded tiny set
-	go run ./cmd/llavaref check
+check: ## the reference and the optimized engine on the embedded tiny sets, with every kernel of this machine
+	.ci/check
 
 test: # the time limit is that of a machine with other things to do
 	go test -timeout 60m ./...
