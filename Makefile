@@ -1,6 +1,6 @@
 # Everything here runs with Go alone, but for golden and golden-verify: tools/gen-golden is Python, with its versions pinned.
 
-.PHONY: check test lint results golden golden-verify ci
+.PHONY: check test lint results selftest golden golden-verify ci
 
 check: ## the reference and the optimized engine on the embedded tiny sets, with every kernel of this machine
 	.ci/check
@@ -19,6 +19,11 @@ results: ## docs/results.md, docs/results.svg and docs/graph.svg from the comman
 	mv docs/results.md.tmp docs/results.md
 	go run ./cmd/llavaref check --mode accumulated --format svg --out docs/results.svg
 	go run ./cmd/llavaref nodes --format svg > docs/graph.svg
+
+selftest: ## docs/selftest.md from the command that it names
+	{ printf '# What the suite catches\n\nWritten by `make selftest`: `llavaref selftest --right --format markdown`. docs/known-bugs.md has the ids. A bug is planted into a right engine, at the\nfirst node where it changes anything; the names that the diagnosis gives come from the same catalogue, so a bug that is not in it has no name.\n\n'; \
+	  go run ./cmd/llavaref selftest --right --format markdown; } > docs/selftest.md.tmp
+	mv docs/selftest.md.tmp docs/selftest.md
 
 golden: ## make the golden sets and all vectors anew: tokenizers first, since the end-to-end checkpoints carry them
 	tools/gen-golden/tokenizer_run.sh

@@ -99,7 +99,7 @@ answered (a file is missing or broken, or nothing was compared).`,
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{exitUsage, err} })
-	root.AddCommand(checkCommand(find), benchCommand(find), profileCommand(), diffCommand(), paramsCommand(), nodesCommand(), weightsCommand(), convertCommand(), runCommand(), tokenizeCommand(), templateCommand(), tokensCommand(), preprocessCommand(), goldenCommand(), caseCommand(), versionCommand())
+	root.AddCommand(checkCommand(find), benchCommand(find), profileCommand(), diffCommand(), paramsCommand(), nodesCommand(), weightsCommand(), convertCommand(), runCommand(), tokenizeCommand(), templateCommand(), tokensCommand(), preprocessCommand(), goldenCommand(), caseCommand(), selftestCommand(), versionCommand())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }

@@ -1,10 +1,12 @@
 package diagnose
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
 
+	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/conformance/compare"
 	"github.com/llavaref/llavaref/conformance/replay"
 	"github.com/llavaref/llavaref/shapes"
@@ -178,4 +180,55 @@ func (m *Model) fit(s *Site) {
 		}
 		s.Inputs[i] = t
 	}
+}
+
+// Trial is one bug in a right engine's run of one prompt, looked at in every way that the suite has.
+type Trial struct {
+	Site   shapes.Node // the first node where the bug changes something; no name if there is none in this prompt
+	Wrong  shapes.Tensor
+	Local  compare.Verdict     // of that node, by its own inputs
+	Shape  bool                // it has another shape: nothing more to judge
+	Causes []conformance.Cause // named at that node
+}
+
+// Try plants a bug at the first node where it changes something, judges that node by its own inputs and asks for causes.
+func (m *Model) Try(ctx context.Context, b Bug, lanes compare.Lanes) (Trial, error) {
+	for _, n := range m.Nodes() {
+		if !slices.Contains(b.Kinds, n.Kind) {
+			continue
+		}
+		y, err := m.Alter(b, n)
+		if err != nil {
+			return Trial{}, err
+		}
+		if y.Shape == nil {
+			continue
+		}
+		t := Trial{Site: n, Wrong: y}
+		s := m.Site(n, lanes)
+		right, err := s.right()
+		if err != nil {
+			return t, err
+		}
+		view := conformance.Local
+		if t.Shape = !slices.Equal(right.Want.Shape, y.Shape); t.Shape {
+			t.Local, view = compare.Verdict{Ratio: compare.Worse}, conformance.Contract
+		} else if t.Local, err = right.Verdict(y); err != nil {
+			return t, err
+		}
+		if !t.Local.Pass {
+			d := &doctor{conformance.Evidence{Config: m.config, Weights: m.weights, Inputs: m.prompt, Lanes: lanes, Shown: m.values}, m.eval, m.graph}
+			f := conformance.Failure{Node: n, View: view, Inputs: s.Inputs, Got: y, Class: m.class, Ratio: t.Local.Ratio}
+			t.Causes, _ = d.node(ctx, f, Catalogue())
+		}
+		return t, nil
+	}
+	return Trial{}, nil
+}
+
+// Spread runs the graph with a bug at every node where it lives and tells see of each changed node in the order of execution, until see
+// says to stop.
+func (m *Model) Spread(b Bug, see func(n shapes.Node, y shapes.Tensor) bool) error {
+	_, err := m.run([]Bug{b}, nil, see)
+	return err
 }
