@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -32,7 +33,7 @@ fused or not, a softmax in blocks, in f32, f16 and bf16, and changes that change
 them that is flagged is a false alarm. They run on the first prompt with an image and the first without of each set.
 
 Exit codes: 0 everything is caught, nine of ten are named, no false alarm; 1 not so; 2 wrong usage; 3 could not test.`,
-		Example: `  llavaref selftest --model tiny-1.5 --case text --bug L11
+		Example: `  llavaref selftest --model tiny-1.5 --case text --bug L25
   llavaref selftest --model tiny-1.6 --case noise-3x1 --bug 'K*' --format markdown`,
 		Args: noArgs,
 	}
@@ -101,6 +102,9 @@ Exit codes: 0 everything is caught, nine of ten are named, no false alarm; 1 not
 		if out != "" {
 			s := r.Score()
 			fmt.Fprintf(cmd.OutOrStdout(), "%d trials, %d caught, %d named, %d right engines flagged.\n", s.Trials, s.Local, s.Named, len(s.Flagged))
+		}
+		if r.Score().Trials == 0 {
+			return exitError{exitUntested, errors.New("none of these bugs changes anything in these prompts")}
 		}
 		if !r.Score().Good() {
 			return exitError{code: exitNotConformant}

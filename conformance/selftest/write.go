@@ -63,7 +63,7 @@ func summary(b io.Writer, r Result, item, under string) {
 			fmt.Fprintf(b, "%s%s%s\n", under, item, n)
 		}
 	}
-	line("%d ways of being wrong, tried in %d prompts as %s: %d trials in which anything changes", len(r.Bugs), len(r.Cases), r.Class, s.Trials)
+	line("ways of being wrong: %d; prompts: %d; as %s; trials in which anything changes: %d", len(r.Bugs), len(r.Cases), r.Class, s.Trials)
 	line("caught by the node's own inputs, at the node itself: %s", share(s.Local, s.Trials))
 	line("caught against the truth of the whole model: %s, at the node itself: %s", share(s.Drift, s.Trials), share(s.DriftThere, s.Trials))
 	line("named rightly: %s", share(s.Named, s.Trials))
