@@ -3,7 +3,7 @@
 # Makes the Python environment first where it is missing, in $LLAVAREF_VENV, and builds llavaref and the gonum peer.
 #
 #   run.sh [--only 1,8,64] [--rounds 5] [--json FILE]     products: torch, oneDNN with packed weights, OpenBLAS, gonum
-#   run.sh llama [FILE.gguf]                              whole layers: llama.cpp's llama-bench (README.md)
+#   run.sh llama                                          whole layers: llama.cpp's llama-bench
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -25,11 +25,10 @@ fi
 
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
+(cd "$here/../.." && go build -o "$build/llavaref" ./cmd/llavaref)
 if [ "${1-}" = llama ]; then
-	shift
-	PYTHON=$venv/bin/python "$here/llama.sh" "$@"
+	LLAVAREF=$build/llavaref PYTHON=$venv/bin/python "$here/llama.sh"
 	exit
 fi
-(cd "$here/../.." && go build -o "$build/llavaref" ./cmd/llavaref)
 (cd "$here/gonum" && go build -o "$build/gonum" .)
 "$venv/bin/python" "$here/peers.py" --llavaref "$build/llavaref" --gonum "$build/gonum" "$@"
