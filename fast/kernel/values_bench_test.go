@@ -79,32 +79,37 @@ func BenchmarkAttend(b *testing.B) {
 	}
 }
 
-// BenchmarkValues measures the operations on values: values a second, against reading memory.
+// BenchmarkValues measures the operations on values: bytes read and written a second, against reading memory.
 func BenchmarkValues(b *testing.B) {
+	const n = 1 << 22
 	for _, m := range implementations {
-		if !m.enabled || m.name == "avx512bf16" {
+		if !m.enabled || m.name == "generic" || m.name == "avx512bf16" {
 			continue
 		}
 		pool := newPool(benchThreads(), m)
-		x, z, y, w, bits := make([]float32, 1<<19), make([]float32, 1<<19), make([]float32, 1<<19), make([]float32, 4096), make([]uint16, 1<<19)
+		region := allocate(b, 64<<20)
+		x, z, y, bits := floats(allocate(b, 4*n)), floats(allocate(b, 4*n)), floats(allocate(b, 4*n)), halfwords(allocate(b, 2*n))
+		w := make([]float32, 4096)
 		for i := range x {
 			x[i] = float32(i%1001-500) / 100
 			z[i] = x[i]
 		}
 		for _, op := range []struct {
-			name string
-			run  func()
+			name  string
+			bytes int // a value
+			run   func()
 		}{
-			{"Add", func() { pool.Add(y, x, z) }}, {"SiLUMul", func() { pool.SiLUMul(y, x, z) }}, {"QuickGELU", func() { pool.QuickGELU(y, x) }}, {"GELU", func() { pool.GELU(y, x) }},
-			{"LayerNorm1024", func() { pool.LayerNorm(y, x, 1024, w[:1024], w[:1024], 1e-5) }}, {"RMSNorm4096", func() { pool.RMSNorm(y, x, 4096, w, 1e-5) }},
-			{"Rope32x128", func() { pool.Rope(y, x, 32, 128, x[:1<<14], z[:1<<14]) }},
-			{"WidenBF16", func() { pool.Widen(y, bits, BF16) }}, {"RoundBF16", func() { pool.Round(bits, x, BF16) }},
+			{"Add", 12, func() { pool.Add(y, x, z) }}, {"SiLUMul", 12, func() { pool.SiLUMul(y, x, z) }}, {"QuickGELU", 8, func() { pool.QuickGELU(y, x) }}, {"GELU", 8, func() { pool.GELU(y, x) }},
+			{"LayerNorm1024", 8, func() { pool.LayerNorm(y, x, 1024, w[:1024], w[:1024], 1e-5) }}, {"RMSNorm4096", 8, func() { pool.RMSNorm(y, x, 4096, w, 1e-5) }},
+			{"Rope32x128", 8, func() { pool.Rope(y, x, 32, 128, z[:n/32], z[:n/32]) }},
+			{"WidenBF16", 6, func() { pool.Widen(y, bits, BF16) }}, {"WidenF16", 6, func() { pool.Widen(y, bits, F16) }}, {"RoundBF16", 6, func() { pool.Round(bits, x, BF16) }},
 		} {
 			b.Run(m.name+"/"+op.name, func(b *testing.B) {
+				c := clock{now: benchNow(b)}
 				for b.Loop() {
-					op.run()
+					c.step(func() float64 { return pool.Reach(Read, 0, region) }, func() float64 { op.run(); return float64(n * op.bytes) })
 				}
-				b.ReportMetric(float64(b.N)*float64(len(x))/b.Elapsed().Seconds()/1e9, "Gvalues/s")
+				c.report(b, Read.String(), "GB/s")
 			})
 		}
 		pool.Close()
