@@ -64,13 +64,14 @@ var planted = []struct {
 	}, checkAttention},
 	{"one row of a tile off by the width of a head", func(m *implementation) {
 		pack := m.matmul.packX
+		if pack == nil { // plain Go lays x out itself
+			wrapTiles(m, func(f func(*tile), t *tile) { t.x = unsafe.Add(t.x, 4); f(t) })
+			return
+		}
 		m.matmul.packX = func(c *packing) {
 			c.stride += 16 * 4
 			pack(c)
 			c.stride -= 16 * 4
-		}
-		if pack == nil {
-			wrapTiles(m, func(f func(*tile), t *tile) { t.x = unsafe.Add(t.x, 4); f(t) })
 		}
 	}, checkAttention},
 	{"the tail of values skipped", func(m *implementation) {
