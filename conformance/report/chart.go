@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -23,6 +24,7 @@ import (
 const (
 	chartWidth   = 860 * vg.Inch / 72
 	chartHeight  = 230 * vg.Inch / 72
+	chartColumns = 115 // letters that fit over a strip
 	lowestRatio  = 1e-3
 	highestRatio = 1e4
 )
@@ -62,7 +64,7 @@ func SVG(w io.Writer, r conformance.Run) error {
 func strip(s conformance.Set) (*plot.Plot, error) {
 	p := plot.New()
 	p.BackgroundColor = nil // whatever the page has
-	p.Title.Text = fmt.Sprintf("%s: drift over its limit, node by node in the order of execution", s.Name)
+	p.Title.Text = fmt.Sprintf("%s: drift over its limit, node by node in the order of execution%s", s.Name, chartFinding(s))
 	styleText(&p.Title.TextStyle, 12)
 	for _, a := range []*plot.Axis{&p.X, &p.Y} {
 		a.Color, a.Tick.Color = chartGrey, chartGrey
@@ -121,6 +123,33 @@ func strip(s conformance.Set) (*plot.Plot, error) {
 		p.Add(dots)
 	}
 	return p, nil
+}
+
+// chartFinding is a line of its own on the first case that diverges: where, and what the likely cause is. Letters that are no ASCII
+// are left out, since the font that the plot measures with has not all of them.
+func chartFinding(s conformance.Set) string {
+	for _, c := range s.Cases {
+		for _, d := range wrong(c) {
+			line := fmt.Sprintf("%s, in %s", d.title, c.Name)
+			if len(d.causes) > 0 {
+				line += fmt.Sprintf(": %s (%s)", d.causes[0].Text, d.causes[0].ID)
+				if of := d.causes[0].Convention; of != "" {
+					line += ", another convention: " + of
+				}
+			}
+			line = strings.Map(func(r rune) rune {
+				if r < ' ' || r > '~' {
+					return -1
+				}
+				return r
+			}, "first wrong: "+line)
+			if len(line) > chartColumns {
+				line = line[:chartColumns-4] + " ..."
+			}
+			return "\n" + line
+		}
+	}
+	return ""
 }
 
 // drifts is the least and the largest drift of each node over the cases, as far as the chart goes.

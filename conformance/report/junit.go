@@ -51,6 +51,7 @@ func junitCase(name string, c conformance.Case) junit.Testsuite {
 	for _, a := range c.Assumptions {
 		text = append(text, assumption(a))
 	}
+	text = append(text, causes("", c.Causes)...)
 	if c.Coverage().Checked == 0 {
 		level = conformance.Error
 		text = append(text, "nothing was compared")
