@@ -158,6 +158,13 @@ static void runText(llama_model * model, const fs::path & folder, Dump & dump) {
     std::vector<size_t> shape, same;
     const auto ids = readNpy(folder / "input_ids.npy", "<i8", shape), positions = readNpy(folder / "position_ids.npy", "<i8", same);
     const int n = (int) shape.at(0);
+    for (int i = 0; i < n; i++) {
+        if (((const int64_t *) positions.data())[i] != i) {
+            fprintf(stderr, "adapter: llama.cpp takes positions without gaps only\n");
+            fs::remove(dump.folder);
+            exit(77); // it has nothing for this case (docs/protocol.md)
+        }
+    }
     llama_context_params params = llama_context_default_params();
     params.n_ctx = params.n_batch = params.n_ubatch = n;
     params.n_threads = params.n_threads_batch = 1;
@@ -200,7 +207,7 @@ static void runTower(llama_model * model, const fs::path & mmproj, const fs::pat
         die("mtmd does not take " + mmproj.string());
     }
     const size_t px = shape.at(2), area = px * px;
-    for (size_t tile = 0; tile < shape[0]; tile++) {
+    for (size_t tile = 0; tile < shape[0]; tile++) { // the parts of NAME#PART
         const float * planes = (const float *) pixels.data() + tile * 3 * area;
         std::vector<std::vector<float>> rows(px);
         for (size_t y = 0; y < px; y++) {
