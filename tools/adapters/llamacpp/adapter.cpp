@@ -93,6 +93,9 @@ struct Dump {
     // name is what a node's array is called; empty if it is none. One name of ggml stands for several operations.
     std::string name(const ggml_tensor * t) const {
         const std::string own = t->name, stem = own.substr(0, own.find('-'));
+        if (own.find(' ') != std::string::npos) { // "Kcur-0 (permuted)": a view of another one
+            return "";
+        }
         static const std::set<std::string> text = { "attn_norm", "kq", "kq_soft_max", "kqv_out", "attn_out", "ffn_inp", "ffn_norm", "ffn_gate", "ffn_up", "ffn_swiglu", "ffn_out", "l_out", "inp_embd", "result_norm", "result_output" };
         static const std::set<std::string> vision = { "pre_ln", "layer_inp_normed", "Qcur", "Kcur", "Vcur", "kqv_out", "attn_out", "ffn_inp", "ffn_inp_normed", "ffn_up_b", "ffn_gelu_quick", "ffn_out", "layer_out" };
         if (!prefix.empty()) {
