@@ -14,7 +14,7 @@ go test .
 go test -race -short .
 LLAVAREF_TEST_REQUIRE= go test -short -tags purego .
 for off in avx512bf16 avx512 avx512,avx2; do
-	LLAVAREF_TEST_REQUIRE= LLAVAREF_DISABLE=$off go test -short .
+	LLAVAREF_TEST_REQUIRE= LLAVAREF_DISABLE=$off go test -count=1 -short . # the cache of go test does not know the variable
 done
 
 if command -v qemu-aarch64-static >/dev/null; then
