@@ -9,6 +9,9 @@
 // Loops over values. Everywhere:
 //
 //	R8 vector; R3 values left; R0 y; R1 a; R2 b; R4 c; R9 constants, four times each
+//
+// Every instruction of four values is a step of the loop of the same name in vector_generic.go, with the same roundings; the second column is what
+// it does. No tails: the caller gives whole blocks (type vector). FMAX and FMIN give a NaN where there is one, which the comparisons of plain Go keep too.
 
 DATA elementary<>+0(SB)/4, $0xc330199a // lowest
 DATA elementary<>+4(SB)/4, $0xc330199a // lowest
@@ -180,10 +183,10 @@ TEXT ·addNEON(SB), NOSPLIT, $0-8
 	MOVD vector_c(R8), R4
 	MOVD $elementary<>(SB), R9
 loop:
-	FMOVQ 0(R1), F0
-	FMOVQ 0(R2), F1
-	FADD_4S(0, 0, 1)
-	FMOVQ F0, 0(R0)
+	FMOVQ 0(R1), F0              // | V0 = [a]
+	FMOVQ 0(R2), F1              // | V1 = [b]
+	FADD_4S(0, 0, 1)             // | V0 = V0 + V1
+	FMOVQ F0, 0(R0)              // | [y] = V0
 	ADD $16, R0
 	ADD $16, R1
 	ADD $16, R2
@@ -203,10 +206,10 @@ TEXT ·mulNEON(SB), NOSPLIT, $0-8
 	MOVD vector_c(R8), R4
 	MOVD $elementary<>(SB), R9
 loop:
-	FMOVQ 0(R1), F0
-	FMOVQ 0(R2), F1
-	FMUL_4S(0, 0, 1)
-	FMOVQ F0, 0(R0)
+	FMOVQ 0(R1), F0              // | V0 = [a]
+	FMOVQ 0(R2), F1              // | V1 = [b]
+	FMUL_4S(0, 0, 1)             // | V0 = V0 * V1
+	FMOVQ F0, 0(R0)              // | [y] = V0
 	ADD $16, R0
 	ADD $16, R1
 	ADD $16, R2
@@ -226,48 +229,48 @@ TEXT ·expNEON(SB), NOSPLIT, $0-8
 	MOVD vector_c(R8), R4
 	MOVD $elementary<>(SB), R9
 loop:
-	FMOVQ 0(R1), F0
-	FMOVQ 0(R9), F7 // lowest
-	FMAX_4S(0, 7, 0)
-	FMOVQ 16(R9), F7 // highest
-	FMIN_4S(0, 7, 0)
+	FMOVQ 0(R1), F0              // | V0 = [a]
+	FMOVQ 0(R9), F7              // | V7 = lowest
+	FMAX_4S(0, 7, 0)             // | V0 = V7 max V0
+	FMOVQ 16(R9), F7             // | V7 = highest
+	FMIN_4S(0, 7, 0)             // | V0 = V7 min V0
 	// n = the integer nearest to high log2(e)
-	FMOVQ 32(R9), F13 // log2E
-	FMOVQ 48(R9), F7 // rounder
-	VFMLA V13.S4, V0.S4, V7.S4
-	FMOVQ 48(R9), F13 // rounder
-	VSUB V13.S4, V7.S4, V6.S4
-	FSUB_4S(5, 7, 13)
+	FMOVQ 32(R9), F13            // | V13 = log2E
+	FMOVQ 48(R9), F7             // | V7 = rounder
+	VFMLA V13.S4, V0.S4, V7.S4   // | V7 += V0 V13, fused
+	FMOVQ 48(R9), F13            // | V13 = rounder
+	VSUB V13.S4, V7.S4, V6.S4    // | V6 = V7 - V13, integers
+	FSUB_4S(5, 7, 13)            // | V5 = V7 - V13
 	// r = high - n ln2 + low
-	FMOVQ 64(R9), F13 // -ln2High
-	VFMLA V13.S4, V5.S4, V0.S4
-	FMOVQ 80(R9), F13 // -ln2Low
-	VFMLA V13.S4, V5.S4, V0.S4
+	FMOVQ 64(R9), F13            // | V13 = -ln2High
+	VFMLA V13.S4, V5.S4, V0.S4   // | V0 += V5 V13, fused
+	FMOVQ 80(R9), F13            // | V13 = -ln2Low
+	VFMLA V13.S4, V5.S4, V0.S4   // | V0 += V5 V13, fused
 	// p = e^r - 1
-	FMOVQ 96(R9), F7 // expC6
-	FMOVQ 112(R9), F13 // expC5
-	VFMLA V0.S4, V7.S4, V13.S4
-	FMOVQ 128(R9), F7 // expC4
-	VFMLA V0.S4, V13.S4, V7.S4
-	FMOVQ 144(R9), F13 // expC3
-	VFMLA V0.S4, V7.S4, V13.S4
-	FMOVQ 160(R9), F7 // expC2
-	VFMLA V0.S4, V13.S4, V7.S4
-	FMUL_4S(13, 0, 0)
-	VFMLA V13.S4, V7.S4, V0.S4
+	FMOVQ 96(R9), F7             // | V7 = expC6
+	FMOVQ 112(R9), F13           // | V13 = expC5
+	VFMLA V0.S4, V7.S4, V13.S4   // | V13 += V7 V0, fused
+	FMOVQ 128(R9), F7            // | V7 = expC4
+	VFMLA V0.S4, V13.S4, V7.S4   // | V7 += V13 V0, fused
+	FMOVQ 144(R9), F13           // | V13 = expC3
+	VFMLA V0.S4, V7.S4, V13.S4   // | V13 += V7 V0, fused
+	FMOVQ 160(R9), F7            // | V7 = expC2
+	VFMLA V0.S4, V13.S4, V7.S4   // | V7 += V13 V0, fused
+	FMUL_4S(13, 0, 0)            // | V13 = V0 * V0
+	VFMLA V13.S4, V7.S4, V0.S4   // | V0 += V7 V13, fused
 	// 2^n in two halves
-	SSHR1_4S(8, 6)
-	VSUB V8.S4, V6.S4, V6.S4
-	FMOVQ 176(R9), F7 // bias
-	VADD V7.S4, V8.S4, V8.S4
-	VSHL $23, V8.S4, V8.S4
-	VADD V7.S4, V6.S4, V6.S4
-	VSHL $23, V6.S4, V6.S4
-	FMOVQ 192(R9), F7 // 1
-	FADD_4S(0, 0, 7)
-	FMUL_4S(0, 0, 8)
-	FMUL_4S(0, 0, 6)
-	FMOVQ F0, 0(R0)
+	SSHR1_4S(8, 6)               // | V8 = V6 >> 1
+	VSUB V8.S4, V6.S4, V6.S4     // | V6 = V6 - V8, integers
+	FMOVQ 176(R9), F7            // | V7 = bias
+	VADD V7.S4, V8.S4, V8.S4     // | V8 = V8 + V7, integers
+	VSHL $23, V8.S4, V8.S4       // | V8 <<= 23
+	VADD V7.S4, V6.S4, V6.S4     // | V6 = V6 + V7, integers
+	VSHL $23, V6.S4, V6.S4       // | V6 <<= 23
+	FMOVQ 192(R9), F7            // | V7 = 1
+	FADD_4S(0, 0, 7)             // | V0 = V0 + V7
+	FMUL_4S(0, 0, 8)             // | V0 = V0 * V8
+	FMUL_4S(0, 0, 6)             // | V0 = V0 * V6
+	FMOVQ F0, 0(R0)              // | [y] = V0
 	ADD $16, R0
 	ADD $16, R1
 	SUBS $4, R3
@@ -286,87 +289,87 @@ TEXT ·erfNEON(SB), NOSPLIT, $0-8
 	MOVD vector_c(R8), R4
 	MOVD $elementary<>(SB), R9
 loop:
-	FMOVQ 0(R1), F0
-	FMOVQ 208(R9), F4 // magnitude
-	VAND V4.B16, V0.B16, V1.B16
-	FMUL_4S(4, 0, 0)
-	FMOVQ 224(R9), F5 // erfA5
-	FMOVQ 240(R9), F6 // erfA4
-	VFMLA V4.S4, V5.S4, V6.S4
-	FMOVQ 256(R9), F5 // erfA3
-	VFMLA V4.S4, V6.S4, V5.S4
-	FMOVQ 272(R9), F6 // erfA2
-	VFMLA V4.S4, V5.S4, V6.S4
-	FMOVQ 288(R9), F5 // erfA1
-	VFMLA V4.S4, V6.S4, V5.S4
-	FMOVQ 304(R9), F6 // erfA0
-	VFMLA V4.S4, V5.S4, V6.S4
-	VORR V0.B16, V0.B16, V2.B16
-	VFMLA V0.S4, V6.S4, V2.S4
-	FMOVQ 320(R9), F4 // erfMost
-	FMIN_4S(1, 4, 1)
-	FMOVQ 336(R9), F5 // erfB5
-	FMOVQ 352(R9), F6 // erfB4
-	VFMLA V1.S4, V5.S4, V6.S4
-	FMOVQ 368(R9), F5 // erfB3
-	VFMLA V1.S4, V6.S4, V5.S4
-	FMOVQ 384(R9), F6 // erfB2
-	VFMLA V1.S4, V5.S4, V6.S4
-	FMOVQ 400(R9), F5 // erfB1
-	VFMLA V1.S4, V6.S4, V5.S4
-	FMOVQ 416(R9), F6 // erfB0
-	VFMLA V1.S4, V5.S4, V6.S4
-	FMOVQ 432(R9), F4 // sign
-	VEOR V4.B16, V1.B16, V4.B16
-	VFMLA V1.S4, V6.S4, V4.S4
-	FMOVQ 0(R9), F7 // lowest
-	FMAX_4S(4, 7, 4)
+	FMOVQ 0(R1), F0              // | V0 = [a]
+	FMOVQ 208(R9), F4            // | V4 = magnitude
+	VAND V4.B16, V0.B16, V1.B16  // | V1 = V0 & V4
+	FMUL_4S(4, 0, 0)             // | V4 = V0 * V0
+	FMOVQ 224(R9), F5            // | V5 = erfA5
+	FMOVQ 240(R9), F6            // | V6 = erfA4
+	VFMLA V4.S4, V5.S4, V6.S4    // | V6 += V5 V4, fused
+	FMOVQ 256(R9), F5            // | V5 = erfA3
+	VFMLA V4.S4, V6.S4, V5.S4    // | V5 += V6 V4, fused
+	FMOVQ 272(R9), F6            // | V6 = erfA2
+	VFMLA V4.S4, V5.S4, V6.S4    // | V6 += V5 V4, fused
+	FMOVQ 288(R9), F5            // | V5 = erfA1
+	VFMLA V4.S4, V6.S4, V5.S4    // | V5 += V6 V4, fused
+	FMOVQ 304(R9), F6            // | V6 = erfA0
+	VFMLA V4.S4, V5.S4, V6.S4    // | V6 += V5 V4, fused
+	VORR V0.B16, V0.B16, V2.B16  // | V2 = V0
+	VFMLA V0.S4, V6.S4, V2.S4    // | V2 += V6 V0, fused
+	FMOVQ 320(R9), F4            // | V4 = erfMost
+	FMIN_4S(1, 4, 1)             // | V1 = V4 min V1
+	FMOVQ 336(R9), F5            // | V5 = erfB5
+	FMOVQ 352(R9), F6            // | V6 = erfB4
+	VFMLA V1.S4, V5.S4, V6.S4    // | V6 += V5 V1, fused
+	FMOVQ 368(R9), F5            // | V5 = erfB3
+	VFMLA V1.S4, V6.S4, V5.S4    // | V5 += V6 V1, fused
+	FMOVQ 384(R9), F6            // | V6 = erfB2
+	VFMLA V1.S4, V5.S4, V6.S4    // | V6 += V5 V1, fused
+	FMOVQ 400(R9), F5            // | V5 = erfB1
+	VFMLA V1.S4, V6.S4, V5.S4    // | V5 += V6 V1, fused
+	FMOVQ 416(R9), F6            // | V6 = erfB0
+	VFMLA V1.S4, V5.S4, V6.S4    // | V6 += V5 V1, fused
+	FMOVQ 432(R9), F4            // | V4 = sign
+	VEOR V4.B16, V1.B16, V4.B16  // | V4 = V1 ^ V4
+	VFMLA V1.S4, V6.S4, V4.S4    // | V4 += V6 V1, fused
+	FMOVQ 0(R9), F7              // | V7 = lowest
+	FMAX_4S(4, 7, 4)             // | V4 = V7 max V4
 	// n = the integer nearest to high log2(e)
-	FMOVQ 32(R9), F13 // log2E
-	FMOVQ 48(R9), F7 // rounder
-	VFMLA V13.S4, V4.S4, V7.S4
-	FMOVQ 48(R9), F13 // rounder
-	VSUB V13.S4, V7.S4, V6.S4
-	FSUB_4S(5, 7, 13)
+	FMOVQ 32(R9), F13            // | V13 = log2E
+	FMOVQ 48(R9), F7             // | V7 = rounder
+	VFMLA V13.S4, V4.S4, V7.S4   // | V7 += V4 V13, fused
+	FMOVQ 48(R9), F13            // | V13 = rounder
+	VSUB V13.S4, V7.S4, V6.S4    // | V6 = V7 - V13, integers
+	FSUB_4S(5, 7, 13)            // | V5 = V7 - V13
 	// r = high - n ln2 + low
-	FMOVQ 64(R9), F13 // -ln2High
-	VFMLA V13.S4, V5.S4, V4.S4
-	FMOVQ 80(R9), F13 // -ln2Low
-	VFMLA V13.S4, V5.S4, V4.S4
+	FMOVQ 64(R9), F13            // | V13 = -ln2High
+	VFMLA V13.S4, V5.S4, V4.S4   // | V4 += V5 V13, fused
+	FMOVQ 80(R9), F13            // | V13 = -ln2Low
+	VFMLA V13.S4, V5.S4, V4.S4   // | V4 += V5 V13, fused
 	// p = e^r - 1
-	FMOVQ 96(R9), F7 // expC6
-	FMOVQ 112(R9), F13 // expC5
-	VFMLA V4.S4, V7.S4, V13.S4
-	FMOVQ 128(R9), F7 // expC4
-	VFMLA V4.S4, V13.S4, V7.S4
-	FMOVQ 144(R9), F13 // expC3
-	VFMLA V4.S4, V7.S4, V13.S4
-	FMOVQ 160(R9), F7 // expC2
-	VFMLA V4.S4, V13.S4, V7.S4
-	FMUL_4S(13, 4, 4)
-	VFMLA V13.S4, V7.S4, V4.S4
+	FMOVQ 96(R9), F7             // | V7 = expC6
+	FMOVQ 112(R9), F13           // | V13 = expC5
+	VFMLA V4.S4, V7.S4, V13.S4   // | V13 += V7 V4, fused
+	FMOVQ 128(R9), F7            // | V7 = expC4
+	VFMLA V4.S4, V13.S4, V7.S4   // | V7 += V13 V4, fused
+	FMOVQ 144(R9), F13           // | V13 = expC3
+	VFMLA V4.S4, V7.S4, V13.S4   // | V13 += V7 V4, fused
+	FMOVQ 160(R9), F7            // | V7 = expC2
+	VFMLA V4.S4, V13.S4, V7.S4   // | V7 += V13 V4, fused
+	FMUL_4S(13, 4, 4)            // | V13 = V4 * V4
+	VFMLA V13.S4, V7.S4, V4.S4   // | V4 += V7 V13, fused
 	// 2^n in two halves
-	SSHR1_4S(8, 6)
-	VSUB V8.S4, V6.S4, V6.S4
-	FMOVQ 176(R9), F7 // bias
-	VADD V7.S4, V8.S4, V8.S4
-	VSHL $23, V8.S4, V8.S4
-	VADD V7.S4, V6.S4, V6.S4
-	VSHL $23, V6.S4, V6.S4
-	FMOVQ 192(R9), F7 // 1
-	FADD_4S(4, 4, 7)
-	FMUL_4S(4, 4, 8)
-	FMUL_4S(4, 4, 6)
-	FMOVQ 192(R9), F5 // 1
-	FSUB_4S(3, 5, 4)
-	FMOVQ 432(R9), F5 // sign
-	VAND V5.B16, V0.B16, V5.B16
-	VORR V5.B16, V3.B16, V3.B16
-	FMOVQ 448(R9), F5 // erfEdge
-	FCMGT_4S(5, 1, 5)
-	VBIT V5.B16, V3.B16, V2.B16
-	VORR V2.B16, V2.B16, V3.B16
-	FMOVQ F3, 0(R0)
+	SSHR1_4S(8, 6)               // | V8 = V6 >> 1
+	VSUB V8.S4, V6.S4, V6.S4     // | V6 = V6 - V8, integers
+	FMOVQ 176(R9), F7            // | V7 = bias
+	VADD V7.S4, V8.S4, V8.S4     // | V8 = V8 + V7, integers
+	VSHL $23, V8.S4, V8.S4       // | V8 <<= 23
+	VADD V7.S4, V6.S4, V6.S4     // | V6 = V6 + V7, integers
+	VSHL $23, V6.S4, V6.S4       // | V6 <<= 23
+	FMOVQ 192(R9), F7            // | V7 = 1
+	FADD_4S(4, 4, 7)             // | V4 = V4 + V7
+	FMUL_4S(4, 4, 8)             // | V4 = V4 * V8
+	FMUL_4S(4, 4, 6)             // | V4 = V4 * V6
+	FMOVQ 192(R9), F5            // | V5 = 1
+	FSUB_4S(3, 5, 4)             // | V3 = V5 - V4
+	FMOVQ 432(R9), F5            // | V5 = sign
+	VAND V5.B16, V0.B16, V5.B16  // | V5 = V0 & V5
+	VORR V5.B16, V3.B16, V3.B16  // | V3 = V3 | V5
+	FMOVQ 448(R9), F5            // | V5 = erfEdge
+	FCMGT_4S(5, 1, 5)            // | V5 = V1 > V5
+	VBIT V5.B16, V3.B16, V2.B16  // | V2 = V3 where V5
+	VORR V2.B16, V2.B16, V3.B16  // | V3 = V2
+	FMOVQ F3, 0(R0)              // | [y] = V3
 	ADD $16, R0
 	ADD $16, R1
 	SUBS $4, R3
@@ -385,70 +388,70 @@ TEXT ·siluNEON(SB), NOSPLIT, $0-8
 	MOVD vector_c(R8), R4
 	MOVD $elementary<>(SB), R9
 loop:
-	FMOVQ 0(R1), F0
-	FMOVQ 432(R9), F1 // sign
-	VORR V0.B16, V1.B16, V1.B16
-	FMOVQ 0(R9), F7 // lowest
-	FMAX_4S(1, 7, 1)
+	FMOVQ 0(R1), F0              // | V0 = [a]
+	FMOVQ 432(R9), F1            // | V1 = sign
+	VORR V0.B16, V1.B16, V1.B16  // | V1 = V1 | V0
+	FMOVQ 0(R9), F7              // | V7 = lowest
+	FMAX_4S(1, 7, 1)             // | V1 = V7 max V1
 	// n = the integer nearest to high log2(e)
-	FMOVQ 32(R9), F13 // log2E
-	FMOVQ 48(R9), F7 // rounder
-	VFMLA V13.S4, V1.S4, V7.S4
-	FMOVQ 48(R9), F13 // rounder
-	VSUB V13.S4, V7.S4, V4.S4
-	FSUB_4S(5, 7, 13)
+	FMOVQ 32(R9), F13            // | V13 = log2E
+	FMOVQ 48(R9), F7             // | V7 = rounder
+	VFMLA V13.S4, V1.S4, V7.S4   // | V7 += V1 V13, fused
+	FMOVQ 48(R9), F13            // | V13 = rounder
+	VSUB V13.S4, V7.S4, V4.S4    // | V4 = V7 - V13, integers
+	FSUB_4S(5, 7, 13)            // | V5 = V7 - V13
 	// r = high - n ln2 + low
-	FMOVQ 64(R9), F13 // -ln2High
-	VFMLA V13.S4, V5.S4, V1.S4
-	FMOVQ 80(R9), F13 // -ln2Low
-	VFMLA V13.S4, V5.S4, V1.S4
+	FMOVQ 64(R9), F13            // | V13 = -ln2High
+	VFMLA V13.S4, V5.S4, V1.S4   // | V1 += V5 V13, fused
+	FMOVQ 80(R9), F13            // | V13 = -ln2Low
+	VFMLA V13.S4, V5.S4, V1.S4   // | V1 += V5 V13, fused
 	// p = e^r - 1
-	FMOVQ 96(R9), F7 // expC6
-	FMOVQ 112(R9), F13 // expC5
-	VFMLA V1.S4, V7.S4, V13.S4
-	FMOVQ 128(R9), F7 // expC4
-	VFMLA V1.S4, V13.S4, V7.S4
-	FMOVQ 144(R9), F13 // expC3
-	VFMLA V1.S4, V7.S4, V13.S4
-	FMOVQ 160(R9), F7 // expC2
-	VFMLA V1.S4, V13.S4, V7.S4
-	FMUL_4S(13, 1, 1)
-	VFMLA V13.S4, V7.S4, V1.S4
+	FMOVQ 96(R9), F7             // | V7 = expC6
+	FMOVQ 112(R9), F13           // | V13 = expC5
+	VFMLA V1.S4, V7.S4, V13.S4   // | V13 += V7 V1, fused
+	FMOVQ 128(R9), F7            // | V7 = expC4
+	VFMLA V1.S4, V13.S4, V7.S4   // | V7 += V13 V1, fused
+	FMOVQ 144(R9), F13           // | V13 = expC3
+	VFMLA V1.S4, V7.S4, V13.S4   // | V13 += V7 V1, fused
+	FMOVQ 160(R9), F7            // | V7 = expC2
+	VFMLA V1.S4, V13.S4, V7.S4   // | V7 += V13 V1, fused
+	FMUL_4S(13, 1, 1)            // | V13 = V1 * V1
+	VFMLA V13.S4, V7.S4, V1.S4   // | V1 += V7 V13, fused
 	// 2^n in two halves
-	SSHR1_4S(6, 4)
-	VSUB V6.S4, V4.S4, V4.S4
-	FMOVQ 176(R9), F7 // bias
-	VADD V7.S4, V6.S4, V6.S4
-	VSHL $23, V6.S4, V6.S4
-	VADD V7.S4, V4.S4, V4.S4
-	VSHL $23, V4.S4, V4.S4
+	SSHR1_4S(6, 4)               // | V6 = V4 >> 1
+	VSUB V6.S4, V4.S4, V4.S4     // | V4 = V4 - V6, integers
+	FMOVQ 176(R9), F7            // | V7 = bias
+	VADD V7.S4, V6.S4, V6.S4     // | V6 = V6 + V7, integers
+	VSHL $23, V6.S4, V6.S4       // | V6 <<= 23
+	VADD V7.S4, V4.S4, V4.S4     // | V4 = V4 + V7, integers
+	VSHL $23, V4.S4, V4.S4       // | V4 <<= 23
 	// d = 1 + z, and what its rounding lost
-	FMOVQ 192(R9), F7 // 1
-	FADD_4S(8, 1, 7)
-	FMUL_4S(8, 8, 6)
-	FMUL_4S(8, 8, 4)
-	FADD_4S(9, 8, 7)
-	FSUB_4S(10, 9, 7)
-	FSUB_4S(8, 8, 10)
+	FMOVQ 192(R9), F7            // | V7 = 1
+	FADD_4S(8, 1, 7)             // | V8 = V1 + V7
+	FMUL_4S(8, 8, 6)             // | V8 = V8 * V6
+	FMUL_4S(8, 8, 4)             // | V8 = V8 * V4
+	FADD_4S(9, 8, 7)             // | V9 = V8 + V7
+	FSUB_4S(10, 9, 7)            // | V10 = V9 - V7
+	FSUB_4S(8, 8, 10)            // | V8 = V8 - V10
 	// its reciprocal, and what is wrong with it
-	FDIV_4S(10, 7, 9)
-	VORR V7.B16, V7.B16, V11.B16
-	VFMLS V9.S4, V10.S4, V11.S4
-	VFMLS V8.S4, V10.S4, V11.S4
-	FMUL_4S(11, 10, 11)
+	FDIV_4S(10, 7, 9)            // | V10 = V7 / V9
+	VORR V7.B16, V7.B16, V11.B16 // | V11 = V7
+	VFMLS V9.S4, V10.S4, V11.S4  // | V11 -= V10 V9, fused
+	VFMLS V8.S4, V10.S4, V11.S4  // | V11 -= V10 V8, fused
+	FMUL_4S(11, 10, 11)          // | V11 = V10 * V11
 	// x, or where x is negative x e^t
-	FMUL_4S(9, 0, 6)
-	VFMLA V1.S4, V9.S4, V9.S4
-	SSHR31_4S(12, 0)
-	VORR V0.B16, V0.B16, V3.B16
-	VBIT V12.B16, V9.B16, V3.B16
-	VBIT V12.B16, V4.B16, V7.B16
-	FMOVQ 464(R9), F8 // most
-	FMIN_4S(8, 8, 3)
-	FMUL_4S(8, 8, 11)
-	VFMLA V10.S4, V3.S4, V8.S4
-	FMUL_4S(3, 8, 7)
-	FMOVQ F3, 0(R0)
+	FMUL_4S(9, 0, 6)             // | V9 = V0 * V6
+	VFMLA V1.S4, V9.S4, V9.S4    // | V9 += V9 V1, fused
+	SSHR31_4S(12, 0)             // | V12 = V0 >> 31
+	VORR V0.B16, V0.B16, V3.B16  // | V3 = V0
+	VBIT V12.B16, V9.B16, V3.B16 // | V3 = V9 where V12
+	VBIT V12.B16, V4.B16, V7.B16 // | V7 = V4 where V12
+	FMOVQ 464(R9), F8            // | V8 = most
+	FMIN_4S(8, 8, 3)             // | V8 = V8 min V3
+	FMUL_4S(8, 8, 11)            // | V8 = V8 * V11
+	VFMLA V10.S4, V3.S4, V8.S4   // | V8 += V3 V10, fused
+	FMUL_4S(3, 8, 7)             // | V3 = V8 * V7
+	FMOVQ F3, 0(R0)              // | [y] = V3
 	ADD $16, R0
 	ADD $16, R1
 	SUBS $4, R3
@@ -467,72 +470,72 @@ TEXT ·siluMulNEON(SB), NOSPLIT, $0-8
 	MOVD vector_c(R8), R4
 	MOVD $elementary<>(SB), R9
 loop:
-	FMOVQ 0(R1), F0
-	FMOVQ 432(R9), F1 // sign
-	VORR V0.B16, V1.B16, V1.B16
-	FMOVQ 0(R9), F7 // lowest
-	FMAX_4S(1, 7, 1)
+	FMOVQ 0(R1), F0              // | V0 = [a]
+	FMOVQ 432(R9), F1            // | V1 = sign
+	VORR V0.B16, V1.B16, V1.B16  // | V1 = V1 | V0
+	FMOVQ 0(R9), F7              // | V7 = lowest
+	FMAX_4S(1, 7, 1)             // | V1 = V7 max V1
 	// n = the integer nearest to high log2(e)
-	FMOVQ 32(R9), F13 // log2E
-	FMOVQ 48(R9), F7 // rounder
-	VFMLA V13.S4, V1.S4, V7.S4
-	FMOVQ 48(R9), F13 // rounder
-	VSUB V13.S4, V7.S4, V4.S4
-	FSUB_4S(5, 7, 13)
+	FMOVQ 32(R9), F13            // | V13 = log2E
+	FMOVQ 48(R9), F7             // | V7 = rounder
+	VFMLA V13.S4, V1.S4, V7.S4   // | V7 += V1 V13, fused
+	FMOVQ 48(R9), F13            // | V13 = rounder
+	VSUB V13.S4, V7.S4, V4.S4    // | V4 = V7 - V13, integers
+	FSUB_4S(5, 7, 13)            // | V5 = V7 - V13
 	// r = high - n ln2 + low
-	FMOVQ 64(R9), F13 // -ln2High
-	VFMLA V13.S4, V5.S4, V1.S4
-	FMOVQ 80(R9), F13 // -ln2Low
-	VFMLA V13.S4, V5.S4, V1.S4
+	FMOVQ 64(R9), F13            // | V13 = -ln2High
+	VFMLA V13.S4, V5.S4, V1.S4   // | V1 += V5 V13, fused
+	FMOVQ 80(R9), F13            // | V13 = -ln2Low
+	VFMLA V13.S4, V5.S4, V1.S4   // | V1 += V5 V13, fused
 	// p = e^r - 1
-	FMOVQ 96(R9), F7 // expC6
-	FMOVQ 112(R9), F13 // expC5
-	VFMLA V1.S4, V7.S4, V13.S4
-	FMOVQ 128(R9), F7 // expC4
-	VFMLA V1.S4, V13.S4, V7.S4
-	FMOVQ 144(R9), F13 // expC3
-	VFMLA V1.S4, V7.S4, V13.S4
-	FMOVQ 160(R9), F7 // expC2
-	VFMLA V1.S4, V13.S4, V7.S4
-	FMUL_4S(13, 1, 1)
-	VFMLA V13.S4, V7.S4, V1.S4
+	FMOVQ 96(R9), F7             // | V7 = expC6
+	FMOVQ 112(R9), F13           // | V13 = expC5
+	VFMLA V1.S4, V7.S4, V13.S4   // | V13 += V7 V1, fused
+	FMOVQ 128(R9), F7            // | V7 = expC4
+	VFMLA V1.S4, V13.S4, V7.S4   // | V7 += V13 V1, fused
+	FMOVQ 144(R9), F13           // | V13 = expC3
+	VFMLA V1.S4, V7.S4, V13.S4   // | V13 += V7 V1, fused
+	FMOVQ 160(R9), F7            // | V7 = expC2
+	VFMLA V1.S4, V13.S4, V7.S4   // | V7 += V13 V1, fused
+	FMUL_4S(13, 1, 1)            // | V13 = V1 * V1
+	VFMLA V13.S4, V7.S4, V1.S4   // | V1 += V7 V13, fused
 	// 2^n in two halves
-	SSHR1_4S(6, 4)
-	VSUB V6.S4, V4.S4, V4.S4
-	FMOVQ 176(R9), F7 // bias
-	VADD V7.S4, V6.S4, V6.S4
-	VSHL $23, V6.S4, V6.S4
-	VADD V7.S4, V4.S4, V4.S4
-	VSHL $23, V4.S4, V4.S4
+	SSHR1_4S(6, 4)               // | V6 = V4 >> 1
+	VSUB V6.S4, V4.S4, V4.S4     // | V4 = V4 - V6, integers
+	FMOVQ 176(R9), F7            // | V7 = bias
+	VADD V7.S4, V6.S4, V6.S4     // | V6 = V6 + V7, integers
+	VSHL $23, V6.S4, V6.S4       // | V6 <<= 23
+	VADD V7.S4, V4.S4, V4.S4     // | V4 = V4 + V7, integers
+	VSHL $23, V4.S4, V4.S4       // | V4 <<= 23
 	// d = 1 + z, and what its rounding lost
-	FMOVQ 192(R9), F7 // 1
-	FADD_4S(8, 1, 7)
-	FMUL_4S(8, 8, 6)
-	FMUL_4S(8, 8, 4)
-	FADD_4S(9, 8, 7)
-	FSUB_4S(10, 9, 7)
-	FSUB_4S(8, 8, 10)
+	FMOVQ 192(R9), F7            // | V7 = 1
+	FADD_4S(8, 1, 7)             // | V8 = V1 + V7
+	FMUL_4S(8, 8, 6)             // | V8 = V8 * V6
+	FMUL_4S(8, 8, 4)             // | V8 = V8 * V4
+	FADD_4S(9, 8, 7)             // | V9 = V8 + V7
+	FSUB_4S(10, 9, 7)            // | V10 = V9 - V7
+	FSUB_4S(8, 8, 10)            // | V8 = V8 - V10
 	// its reciprocal, and what is wrong with it
-	FDIV_4S(10, 7, 9)
-	VORR V7.B16, V7.B16, V11.B16
-	VFMLS V9.S4, V10.S4, V11.S4
-	VFMLS V8.S4, V10.S4, V11.S4
-	FMUL_4S(11, 10, 11)
+	FDIV_4S(10, 7, 9)            // | V10 = V7 / V9
+	VORR V7.B16, V7.B16, V11.B16 // | V11 = V7
+	VFMLS V9.S4, V10.S4, V11.S4  // | V11 -= V10 V9, fused
+	VFMLS V8.S4, V10.S4, V11.S4  // | V11 -= V10 V8, fused
+	FMUL_4S(11, 10, 11)          // | V11 = V10 * V11
 	// x, or where x is negative x e^t
-	FMUL_4S(9, 0, 6)
-	VFMLA V1.S4, V9.S4, V9.S4
-	SSHR31_4S(12, 0)
-	VORR V0.B16, V0.B16, V3.B16
-	VBIT V12.B16, V9.B16, V3.B16
-	VBIT V12.B16, V4.B16, V7.B16
-	FMOVQ 464(R9), F8 // most
-	FMIN_4S(8, 8, 3)
-	FMUL_4S(8, 8, 11)
-	VFMLA V10.S4, V3.S4, V8.S4
-	FMUL_4S(3, 8, 7)
-	FMOVQ 0(R2), F1
-	FMUL_4S(3, 3, 1)
-	FMOVQ F3, 0(R0)
+	FMUL_4S(9, 0, 6)             // | V9 = V0 * V6
+	VFMLA V1.S4, V9.S4, V9.S4    // | V9 += V9 V1, fused
+	SSHR31_4S(12, 0)             // | V12 = V0 >> 31
+	VORR V0.B16, V0.B16, V3.B16  // | V3 = V0
+	VBIT V12.B16, V9.B16, V3.B16 // | V3 = V9 where V12
+	VBIT V12.B16, V4.B16, V7.B16 // | V7 = V4 where V12
+	FMOVQ 464(R9), F8            // | V8 = most
+	FMIN_4S(8, 8, 3)             // | V8 = V8 min V3
+	FMUL_4S(8, 8, 11)            // | V8 = V8 * V11
+	VFMLA V10.S4, V3.S4, V8.S4   // | V8 += V3 V10, fused
+	FMUL_4S(3, 8, 7)             // | V3 = V8 * V7
+	FMOVQ 0(R2), F1              // | V1 = [b]
+	FMUL_4S(3, 3, 1)             // | V3 = V3 * V1
+	FMOVQ F3, 0(R0)              // | [y] = V3
 	ADD $16, R0
 	ADD $16, R1
 	ADD $16, R2
@@ -552,81 +555,81 @@ TEXT ·quickGELUNEON(SB), NOSPLIT, $0-8
 	MOVD vector_c(R8), R4
 	MOVD $elementary<>(SB), R9
 loop:
-	FMOVQ 0(R1), F0
-	FMOVQ 208(R9), F3 // magnitude
-	VAND V0.B16, V3.B16, V3.B16
-	FMOVQ 480(R9), F4 // quickMost
-	FMIN_4S(3, 4, 3)
+	FMOVQ 0(R1), F0              // | V0 = [a]
+	FMOVQ 208(R9), F3            // | V3 = magnitude
+	VAND V0.B16, V3.B16, V3.B16  // | V3 = V3 & V0
+	FMOVQ 480(R9), F4            // | V4 = quickMost
+	FMIN_4S(3, 4, 3)             // | V3 = V4 min V3
 	// -1.702 |a| in two numbers
-	FMOVQ 496(R9), F4 // -quickHigh
-	FMUL_4S(1, 3, 4)
-	FMOVQ 432(R9), F2 // sign
-	VEOR V1.B16, V2.B16, V2.B16
-	VFMLA V4.S4, V3.S4, V2.S4
-	FMOVQ 512(R9), F4 // -quickLow
-	VFMLA V4.S4, V3.S4, V2.S4
-	FMOVQ 0(R9), F7 // lowest
-	FMAX_4S(1, 7, 1)
+	FMOVQ 496(R9), F4            // | V4 = -quickHigh
+	FMUL_4S(1, 3, 4)             // | V1 = V3 * V4
+	FMOVQ 432(R9), F2            // | V2 = sign
+	VEOR V1.B16, V2.B16, V2.B16  // | V2 = V2 ^ V1
+	VFMLA V4.S4, V3.S4, V2.S4    // | V2 += V3 V4, fused
+	FMOVQ 512(R9), F4            // | V4 = -quickLow
+	VFMLA V4.S4, V3.S4, V2.S4    // | V2 += V3 V4, fused
+	FMOVQ 0(R9), F7              // | V7 = lowest
+	FMAX_4S(1, 7, 1)             // | V1 = V7 max V1
 	// n = the integer nearest to high log2(e)
-	FMOVQ 32(R9), F13 // log2E
-	FMOVQ 48(R9), F7 // rounder
-	VFMLA V13.S4, V1.S4, V7.S4
-	FMOVQ 48(R9), F13 // rounder
-	VSUB V13.S4, V7.S4, V4.S4
-	FSUB_4S(5, 7, 13)
+	FMOVQ 32(R9), F13            // | V13 = log2E
+	FMOVQ 48(R9), F7             // | V7 = rounder
+	VFMLA V13.S4, V1.S4, V7.S4   // | V7 += V1 V13, fused
+	FMOVQ 48(R9), F13            // | V13 = rounder
+	VSUB V13.S4, V7.S4, V4.S4    // | V4 = V7 - V13, integers
+	FSUB_4S(5, 7, 13)            // | V5 = V7 - V13
 	// r = high - n ln2 + low
-	FMOVQ 64(R9), F13 // -ln2High
-	VFMLA V13.S4, V5.S4, V1.S4
-	FMOVQ 80(R9), F13 // -ln2Low
-	VFMLA V13.S4, V5.S4, V1.S4
-	FADD_4S(1, 1, 2)
+	FMOVQ 64(R9), F13            // | V13 = -ln2High
+	VFMLA V13.S4, V5.S4, V1.S4   // | V1 += V5 V13, fused
+	FMOVQ 80(R9), F13            // | V13 = -ln2Low
+	VFMLA V13.S4, V5.S4, V1.S4   // | V1 += V5 V13, fused
+	FADD_4S(1, 1, 2)             // | V1 = V1 + V2
 	// p = e^r - 1
-	FMOVQ 96(R9), F7 // expC6
-	FMOVQ 112(R9), F13 // expC5
-	VFMLA V1.S4, V7.S4, V13.S4
-	FMOVQ 128(R9), F7 // expC4
-	VFMLA V1.S4, V13.S4, V7.S4
-	FMOVQ 144(R9), F13 // expC3
-	VFMLA V1.S4, V7.S4, V13.S4
-	FMOVQ 160(R9), F7 // expC2
-	VFMLA V1.S4, V13.S4, V7.S4
-	FMUL_4S(13, 1, 1)
-	VFMLA V13.S4, V7.S4, V1.S4
+	FMOVQ 96(R9), F7             // | V7 = expC6
+	FMOVQ 112(R9), F13           // | V13 = expC5
+	VFMLA V1.S4, V7.S4, V13.S4   // | V13 += V7 V1, fused
+	FMOVQ 128(R9), F7            // | V7 = expC4
+	VFMLA V1.S4, V13.S4, V7.S4   // | V7 += V13 V1, fused
+	FMOVQ 144(R9), F13           // | V13 = expC3
+	VFMLA V1.S4, V7.S4, V13.S4   // | V13 += V7 V1, fused
+	FMOVQ 160(R9), F7            // | V7 = expC2
+	VFMLA V1.S4, V13.S4, V7.S4   // | V7 += V13 V1, fused
+	FMUL_4S(13, 1, 1)            // | V13 = V1 * V1
+	VFMLA V13.S4, V7.S4, V1.S4   // | V1 += V7 V13, fused
 	// 2^n in two halves
-	SSHR1_4S(6, 4)
-	VSUB V6.S4, V4.S4, V4.S4
-	FMOVQ 176(R9), F7 // bias
-	VADD V7.S4, V6.S4, V6.S4
-	VSHL $23, V6.S4, V6.S4
-	VADD V7.S4, V4.S4, V4.S4
-	VSHL $23, V4.S4, V4.S4
+	SSHR1_4S(6, 4)               // | V6 = V4 >> 1
+	VSUB V6.S4, V4.S4, V4.S4     // | V4 = V4 - V6, integers
+	FMOVQ 176(R9), F7            // | V7 = bias
+	VADD V7.S4, V6.S4, V6.S4     // | V6 = V6 + V7, integers
+	VSHL $23, V6.S4, V6.S4       // | V6 <<= 23
+	VADD V7.S4, V4.S4, V4.S4     // | V4 = V4 + V7, integers
+	VSHL $23, V4.S4, V4.S4       // | V4 <<= 23
 	// d = 1 + z, and what its rounding lost
-	FMOVQ 192(R9), F7 // 1
-	FADD_4S(8, 1, 7)
-	FMUL_4S(8, 8, 6)
-	FMUL_4S(8, 8, 4)
-	FADD_4S(9, 8, 7)
-	FSUB_4S(10, 9, 7)
-	FSUB_4S(8, 8, 10)
+	FMOVQ 192(R9), F7            // | V7 = 1
+	FADD_4S(8, 1, 7)             // | V8 = V1 + V7
+	FMUL_4S(8, 8, 6)             // | V8 = V8 * V6
+	FMUL_4S(8, 8, 4)             // | V8 = V8 * V4
+	FADD_4S(9, 8, 7)             // | V9 = V8 + V7
+	FSUB_4S(10, 9, 7)            // | V10 = V9 - V7
+	FSUB_4S(8, 8, 10)            // | V8 = V8 - V10
 	// its reciprocal, and what is wrong with it
-	FDIV_4S(10, 7, 9)
-	VORR V7.B16, V7.B16, V11.B16
-	VFMLS V9.S4, V10.S4, V11.S4
-	VFMLS V8.S4, V10.S4, V11.S4
-	FMUL_4S(11, 10, 11)
+	FDIV_4S(10, 7, 9)            // | V10 = V7 / V9
+	VORR V7.B16, V7.B16, V11.B16 // | V11 = V7
+	VFMLS V9.S4, V10.S4, V11.S4  // | V11 -= V10 V9, fused
+	VFMLS V8.S4, V10.S4, V11.S4  // | V11 -= V10 V8, fused
+	FMUL_4S(11, 10, 11)          // | V11 = V10 * V11
 	// x, or where x is negative x e^t
-	FMUL_4S(9, 0, 6)
-	VFMLA V1.S4, V9.S4, V9.S4
-	SSHR31_4S(12, 0)
-	VORR V0.B16, V0.B16, V3.B16
-	VBIT V12.B16, V9.B16, V3.B16
-	VBIT V12.B16, V4.B16, V7.B16
-	FMOVQ 464(R9), F8 // most
-	FMIN_4S(8, 8, 3)
-	FMUL_4S(8, 8, 11)
-	VFMLA V10.S4, V3.S4, V8.S4
-	FMUL_4S(3, 8, 7)
-	FMOVQ F3, 0(R0)
+	FMUL_4S(9, 0, 6)             // | V9 = V0 * V6
+	VFMLA V1.S4, V9.S4, V9.S4    // | V9 += V9 V1, fused
+	SSHR31_4S(12, 0)             // | V12 = V0 >> 31
+	VORR V0.B16, V0.B16, V3.B16  // | V3 = V0
+	VBIT V12.B16, V9.B16, V3.B16 // | V3 = V9 where V12
+	VBIT V12.B16, V4.B16, V7.B16 // | V7 = V4 where V12
+	FMOVQ 464(R9), F8            // | V8 = most
+	FMIN_4S(8, 8, 3)             // | V8 = V8 min V3
+	FMUL_4S(8, 8, 11)            // | V8 = V8 * V11
+	VFMLA V10.S4, V3.S4, V8.S4   // | V8 += V3 V10, fused
+	FMUL_4S(3, 8, 7)             // | V3 = V8 * V7
+	FMOVQ F3, 0(R0)              // | [y] = V3
 	ADD $16, R0
 	ADD $16, R1
 	SUBS $4, R3
@@ -645,94 +648,94 @@ TEXT ·geluNEON(SB), NOSPLIT, $0-8
 	MOVD vector_c(R8), R4
 	MOVD $elementary<>(SB), R9
 loop:
-	FMOVQ 0(R1), F0
-	FMOVQ 528(R9), F1 // sqrtHalf
-	FMUL_4S(0, 0, 1)
-	FMOVQ 208(R9), F4 // magnitude
-	VAND V4.B16, V0.B16, V1.B16
-	FMUL_4S(4, 0, 0)
-	FMOVQ 224(R9), F5 // erfA5
-	FMOVQ 240(R9), F6 // erfA4
-	VFMLA V4.S4, V5.S4, V6.S4
-	FMOVQ 256(R9), F5 // erfA3
-	VFMLA V4.S4, V6.S4, V5.S4
-	FMOVQ 272(R9), F6 // erfA2
-	VFMLA V4.S4, V5.S4, V6.S4
-	FMOVQ 288(R9), F5 // erfA1
-	VFMLA V4.S4, V6.S4, V5.S4
-	FMOVQ 304(R9), F6 // erfA0
-	VFMLA V4.S4, V5.S4, V6.S4
-	VORR V0.B16, V0.B16, V2.B16
-	VFMLA V0.S4, V6.S4, V2.S4
-	FMOVQ 320(R9), F4 // erfMost
-	FMIN_4S(1, 4, 1)
-	FMOVQ 336(R9), F5 // erfB5
-	FMOVQ 352(R9), F6 // erfB4
-	VFMLA V1.S4, V5.S4, V6.S4
-	FMOVQ 368(R9), F5 // erfB3
-	VFMLA V1.S4, V6.S4, V5.S4
-	FMOVQ 384(R9), F6 // erfB2
-	VFMLA V1.S4, V5.S4, V6.S4
-	FMOVQ 400(R9), F5 // erfB1
-	VFMLA V1.S4, V6.S4, V5.S4
-	FMOVQ 416(R9), F6 // erfB0
-	VFMLA V1.S4, V5.S4, V6.S4
-	FMOVQ 432(R9), F4 // sign
-	VEOR V4.B16, V1.B16, V4.B16
-	VFMLA V1.S4, V6.S4, V4.S4
-	FMOVQ 0(R9), F7 // lowest
-	FMAX_4S(4, 7, 4)
+	FMOVQ 0(R1), F0              // | V0 = [a]
+	FMOVQ 528(R9), F1            // | V1 = sqrtHalf
+	FMUL_4S(0, 0, 1)             // | V0 = V0 * V1
+	FMOVQ 208(R9), F4            // | V4 = magnitude
+	VAND V4.B16, V0.B16, V1.B16  // | V1 = V0 & V4
+	FMUL_4S(4, 0, 0)             // | V4 = V0 * V0
+	FMOVQ 224(R9), F5            // | V5 = erfA5
+	FMOVQ 240(R9), F6            // | V6 = erfA4
+	VFMLA V4.S4, V5.S4, V6.S4    // | V6 += V5 V4, fused
+	FMOVQ 256(R9), F5            // | V5 = erfA3
+	VFMLA V4.S4, V6.S4, V5.S4    // | V5 += V6 V4, fused
+	FMOVQ 272(R9), F6            // | V6 = erfA2
+	VFMLA V4.S4, V5.S4, V6.S4    // | V6 += V5 V4, fused
+	FMOVQ 288(R9), F5            // | V5 = erfA1
+	VFMLA V4.S4, V6.S4, V5.S4    // | V5 += V6 V4, fused
+	FMOVQ 304(R9), F6            // | V6 = erfA0
+	VFMLA V4.S4, V5.S4, V6.S4    // | V6 += V5 V4, fused
+	VORR V0.B16, V0.B16, V2.B16  // | V2 = V0
+	VFMLA V0.S4, V6.S4, V2.S4    // | V2 += V6 V0, fused
+	FMOVQ 320(R9), F4            // | V4 = erfMost
+	FMIN_4S(1, 4, 1)             // | V1 = V4 min V1
+	FMOVQ 336(R9), F5            // | V5 = erfB5
+	FMOVQ 352(R9), F6            // | V6 = erfB4
+	VFMLA V1.S4, V5.S4, V6.S4    // | V6 += V5 V1, fused
+	FMOVQ 368(R9), F5            // | V5 = erfB3
+	VFMLA V1.S4, V6.S4, V5.S4    // | V5 += V6 V1, fused
+	FMOVQ 384(R9), F6            // | V6 = erfB2
+	VFMLA V1.S4, V5.S4, V6.S4    // | V6 += V5 V1, fused
+	FMOVQ 400(R9), F5            // | V5 = erfB1
+	VFMLA V1.S4, V6.S4, V5.S4    // | V5 += V6 V1, fused
+	FMOVQ 416(R9), F6            // | V6 = erfB0
+	VFMLA V1.S4, V5.S4, V6.S4    // | V6 += V5 V1, fused
+	FMOVQ 432(R9), F4            // | V4 = sign
+	VEOR V4.B16, V1.B16, V4.B16  // | V4 = V1 ^ V4
+	VFMLA V1.S4, V6.S4, V4.S4    // | V4 += V6 V1, fused
+	FMOVQ 0(R9), F7              // | V7 = lowest
+	FMAX_4S(4, 7, 4)             // | V4 = V7 max V4
 	// n = the integer nearest to high log2(e)
-	FMOVQ 32(R9), F13 // log2E
-	FMOVQ 48(R9), F7 // rounder
-	VFMLA V13.S4, V4.S4, V7.S4
-	FMOVQ 48(R9), F13 // rounder
-	VSUB V13.S4, V7.S4, V6.S4
-	FSUB_4S(5, 7, 13)
+	FMOVQ 32(R9), F13            // | V13 = log2E
+	FMOVQ 48(R9), F7             // | V7 = rounder
+	VFMLA V13.S4, V4.S4, V7.S4   // | V7 += V4 V13, fused
+	FMOVQ 48(R9), F13            // | V13 = rounder
+	VSUB V13.S4, V7.S4, V6.S4    // | V6 = V7 - V13, integers
+	FSUB_4S(5, 7, 13)            // | V5 = V7 - V13
 	// r = high - n ln2 + low
-	FMOVQ 64(R9), F13 // -ln2High
-	VFMLA V13.S4, V5.S4, V4.S4
-	FMOVQ 80(R9), F13 // -ln2Low
-	VFMLA V13.S4, V5.S4, V4.S4
+	FMOVQ 64(R9), F13            // | V13 = -ln2High
+	VFMLA V13.S4, V5.S4, V4.S4   // | V4 += V5 V13, fused
+	FMOVQ 80(R9), F13            // | V13 = -ln2Low
+	VFMLA V13.S4, V5.S4, V4.S4   // | V4 += V5 V13, fused
 	// p = e^r - 1
-	FMOVQ 96(R9), F7 // expC6
-	FMOVQ 112(R9), F13 // expC5
-	VFMLA V4.S4, V7.S4, V13.S4
-	FMOVQ 128(R9), F7 // expC4
-	VFMLA V4.S4, V13.S4, V7.S4
-	FMOVQ 144(R9), F13 // expC3
-	VFMLA V4.S4, V7.S4, V13.S4
-	FMOVQ 160(R9), F7 // expC2
-	VFMLA V4.S4, V13.S4, V7.S4
-	FMUL_4S(13, 4, 4)
-	VFMLA V13.S4, V7.S4, V4.S4
+	FMOVQ 96(R9), F7             // | V7 = expC6
+	FMOVQ 112(R9), F13           // | V13 = expC5
+	VFMLA V4.S4, V7.S4, V13.S4   // | V13 += V7 V4, fused
+	FMOVQ 128(R9), F7            // | V7 = expC4
+	VFMLA V4.S4, V13.S4, V7.S4   // | V7 += V13 V4, fused
+	FMOVQ 144(R9), F13           // | V13 = expC3
+	VFMLA V4.S4, V7.S4, V13.S4   // | V13 += V7 V4, fused
+	FMOVQ 160(R9), F7            // | V7 = expC2
+	VFMLA V4.S4, V13.S4, V7.S4   // | V7 += V13 V4, fused
+	FMUL_4S(13, 4, 4)            // | V13 = V4 * V4
+	VFMLA V13.S4, V7.S4, V4.S4   // | V4 += V7 V13, fused
 	// 2^n in two halves
-	SSHR1_4S(8, 6)
-	VSUB V8.S4, V6.S4, V6.S4
-	FMOVQ 176(R9), F7 // bias
-	VADD V7.S4, V8.S4, V8.S4
-	VSHL $23, V8.S4, V8.S4
-	VADD V7.S4, V6.S4, V6.S4
-	VSHL $23, V6.S4, V6.S4
-	FMOVQ 192(R9), F7 // 1
-	FADD_4S(4, 4, 7)
-	FMUL_4S(4, 4, 8)
-	FMUL_4S(4, 4, 6)
-	FMOVQ 192(R9), F5 // 1
-	FSUB_4S(3, 5, 4)
-	FMOVQ 432(R9), F5 // sign
-	VAND V5.B16, V0.B16, V5.B16
-	VORR V5.B16, V3.B16, V3.B16
-	FMOVQ 448(R9), F5 // erfEdge
-	FCMGT_4S(5, 1, 5)
-	VBIT V5.B16, V3.B16, V2.B16
-	VORR V2.B16, V2.B16, V3.B16
-	FMOVQ 544(R9), F4 // 1/2
-	FMOVQ 544(R9), F5 // 1/2
-	VFMLA V5.S4, V3.S4, V4.S4
-	FMOVQ 0(R1), F0
-	FMUL_4S(4, 4, 0)
-	FMOVQ F4, 0(R0)
+	SSHR1_4S(8, 6)               // | V8 = V6 >> 1
+	VSUB V8.S4, V6.S4, V6.S4     // | V6 = V6 - V8, integers
+	FMOVQ 176(R9), F7            // | V7 = bias
+	VADD V7.S4, V8.S4, V8.S4     // | V8 = V8 + V7, integers
+	VSHL $23, V8.S4, V8.S4       // | V8 <<= 23
+	VADD V7.S4, V6.S4, V6.S4     // | V6 = V6 + V7, integers
+	VSHL $23, V6.S4, V6.S4       // | V6 <<= 23
+	FMOVQ 192(R9), F7            // | V7 = 1
+	FADD_4S(4, 4, 7)             // | V4 = V4 + V7
+	FMUL_4S(4, 4, 8)             // | V4 = V4 * V8
+	FMUL_4S(4, 4, 6)             // | V4 = V4 * V6
+	FMOVQ 192(R9), F5            // | V5 = 1
+	FSUB_4S(3, 5, 4)             // | V3 = V5 - V4
+	FMOVQ 432(R9), F5            // | V5 = sign
+	VAND V5.B16, V0.B16, V5.B16  // | V5 = V0 & V5
+	VORR V5.B16, V3.B16, V3.B16  // | V3 = V3 | V5
+	FMOVQ 448(R9), F5            // | V5 = erfEdge
+	FCMGT_4S(5, 1, 5)            // | V5 = V1 > V5
+	VBIT V5.B16, V3.B16, V2.B16  // | V2 = V3 where V5
+	VORR V2.B16, V2.B16, V3.B16  // | V3 = V2
+	FMOVQ 544(R9), F4            // | V4 = 1/2
+	FMOVQ 544(R9), F5            // | V5 = 1/2
+	VFMLA V5.S4, V3.S4, V4.S4    // | V4 += V3 V5, fused
+	FMOVQ 0(R1), F0              // | V0 = [a]
+	FMUL_4S(4, 4, 0)             // | V4 = V4 * V0
+	FMOVQ F4, 0(R0)              // | [y] = V4
 	ADD $16, R0
 	ADD $16, R1
 	SUBS $4, R3
@@ -751,11 +754,11 @@ TEXT ·divideNEON(SB), NOSPLIT, $0-8
 	MOVD vector_c(R8), R4
 	MOVD $elementary<>(SB), R9
 	FMOVS vector_scale(R8), F1
-	VDUP V1.S[0], V1.S4
+	VDUP V1.S[0], V1.S4          // | V1 = its first value, four times
 loop:
-	FMOVQ 0(R1), F0
-	FDIV_4S(0, 0, 1)
-	FMOVQ F0, 0(R0)
+	FMOVQ 0(R1), F0              // | V0 = [a]
+	FDIV_4S(0, 0, 1)             // | V0 = V0 / V1
+	FMOVQ F0, 0(R0)              // | [y] = V0
 	ADD $16, R0
 	ADD $16, R1
 	SUBS $4, R3
@@ -774,438 +777,438 @@ TEXT ·softmaxNEON(SB), NOSPLIT, $0-8
 	MOVD vector_c(R8), R4
 	MOVD $elementary<>(SB), R9
 	FMOVS vector_scale(R8), F1
-	VDUP V1.S[0], V1.S4
-	FMOVQ 560(R9), F16 // -Inf
-	FMOVQ 560(R9), F17 // -Inf
-	FMOVQ 560(R9), F18 // -Inf
-	FMOVQ 560(R9), F19 // -Inf
-	FMOVQ 560(R9), F20 // -Inf
-	FMOVQ 560(R9), F21 // -Inf
-	FMOVQ 560(R9), F22 // -Inf
-	FMOVQ 560(R9), F23 // -Inf
+	VDUP V1.S[0], V1.S4          // | V1 = its first value, four times
+	FMOVQ 560(R9), F16           // | V16 = -Inf
+	FMOVQ 560(R9), F17           // | V17 = -Inf
+	FMOVQ 560(R9), F18           // | V18 = -Inf
+	FMOVQ 560(R9), F19           // | V19 = -Inf
+	FMOVQ 560(R9), F20           // | V20 = -Inf
+	FMOVQ 560(R9), F21           // | V21 = -Inf
+	FMOVQ 560(R9), F22           // | V22 = -Inf
+	FMOVQ 560(R9), F23           // | V23 = -Inf
 most:
-	FMOVQ 0(R1), F2
-	FCMGT_4S(24, 2, 16)
-	VBIT V24.B16, V2.B16, V16.B16
-	FMOVQ 16(R1), F2
-	FCMGT_4S(24, 2, 17)
-	VBIT V24.B16, V2.B16, V17.B16
-	FMOVQ 32(R1), F2
-	FCMGT_4S(24, 2, 18)
-	VBIT V24.B16, V2.B16, V18.B16
-	FMOVQ 48(R1), F2
-	FCMGT_4S(24, 2, 19)
-	VBIT V24.B16, V2.B16, V19.B16
-	FMOVQ 64(R1), F2
-	FCMGT_4S(24, 2, 20)
-	VBIT V24.B16, V2.B16, V20.B16
-	FMOVQ 80(R1), F2
-	FCMGT_4S(24, 2, 21)
-	VBIT V24.B16, V2.B16, V21.B16
-	FMOVQ 96(R1), F2
-	FCMGT_4S(24, 2, 22)
-	VBIT V24.B16, V2.B16, V22.B16
-	FMOVQ 112(R1), F2
-	FCMGT_4S(24, 2, 23)
-	VBIT V24.B16, V2.B16, V23.B16
+	FMOVQ 0(R1), F2              // | V2 = [a]
+	FCMGT_4S(24, 2, 16)          // | V24 = V2 > V16
+	VBIT V24.B16, V2.B16, V16.B16 // | V16 = V2 where V24
+	FMOVQ 16(R1), F2             // | V2 = [a+16]
+	FCMGT_4S(24, 2, 17)          // | V24 = V2 > V17
+	VBIT V24.B16, V2.B16, V17.B16 // | V17 = V2 where V24
+	FMOVQ 32(R1), F2             // | V2 = [a+32]
+	FCMGT_4S(24, 2, 18)          // | V24 = V2 > V18
+	VBIT V24.B16, V2.B16, V18.B16 // | V18 = V2 where V24
+	FMOVQ 48(R1), F2             // | V2 = [a+48]
+	FCMGT_4S(24, 2, 19)          // | V24 = V2 > V19
+	VBIT V24.B16, V2.B16, V19.B16 // | V19 = V2 where V24
+	FMOVQ 64(R1), F2             // | V2 = [a+64]
+	FCMGT_4S(24, 2, 20)          // | V24 = V2 > V20
+	VBIT V24.B16, V2.B16, V20.B16 // | V20 = V2 where V24
+	FMOVQ 80(R1), F2             // | V2 = [a+80]
+	FCMGT_4S(24, 2, 21)          // | V24 = V2 > V21
+	VBIT V24.B16, V2.B16, V21.B16 // | V21 = V2 where V24
+	FMOVQ 96(R1), F2             // | V2 = [a+96]
+	FCMGT_4S(24, 2, 22)          // | V24 = V2 > V22
+	VBIT V24.B16, V2.B16, V22.B16 // | V22 = V2 where V24
+	FMOVQ 112(R1), F2            // | V2 = [a+112]
+	FCMGT_4S(24, 2, 23)          // | V24 = V2 > V23
+	VBIT V24.B16, V2.B16, V23.B16 // | V23 = V2 where V24
 	ADD $128, R1
 	SUBS $32, R3
 	BNE most
 	// all lanes into one: j with j+16, j+8, j+4, j+2, j+1
-	FCMGT_4S(24, 20, 16)
-	VBIT V24.B16, V20.B16, V16.B16
-	FCMGT_4S(24, 21, 17)
-	VBIT V24.B16, V21.B16, V17.B16
-	FCMGT_4S(24, 22, 18)
-	VBIT V24.B16, V22.B16, V18.B16
-	FCMGT_4S(24, 23, 19)
-	VBIT V24.B16, V23.B16, V19.B16
-	FCMGT_4S(24, 18, 16)
-	VBIT V24.B16, V18.B16, V16.B16
-	FCMGT_4S(24, 19, 17)
-	VBIT V24.B16, V19.B16, V17.B16
-	FCMGT_4S(24, 17, 16)
-	VBIT V24.B16, V17.B16, V16.B16
-	VEXT $8, V16.B16, V16.B16, V17.B16
-	FCMGT_4S(24, 17, 16)
-	VBIT V24.B16, V17.B16, V16.B16
-	VEXT $4, V16.B16, V16.B16, V17.B16
-	FCMGT_4S(24, 17, 16)
-	VBIT V24.B16, V17.B16, V16.B16
-	VDUP V16.S[0], V16.S4
-	VORR V16.B16, V16.B16, V0.B16
-	VEOR V16.B16, V16.B16, V16.B16
-	VEOR V17.B16, V17.B16, V17.B16
-	VEOR V18.B16, V18.B16, V18.B16
-	VEOR V19.B16, V19.B16, V19.B16
-	VEOR V20.B16, V20.B16, V20.B16
-	VEOR V21.B16, V21.B16, V21.B16
-	VEOR V22.B16, V22.B16, V22.B16
-	VEOR V23.B16, V23.B16, V23.B16
+	FCMGT_4S(24, 20, 16)         // | V24 = V20 > V16
+	VBIT V24.B16, V20.B16, V16.B16 // | V16 = V20 where V24
+	FCMGT_4S(24, 21, 17)         // | V24 = V21 > V17
+	VBIT V24.B16, V21.B16, V17.B16 // | V17 = V21 where V24
+	FCMGT_4S(24, 22, 18)         // | V24 = V22 > V18
+	VBIT V24.B16, V22.B16, V18.B16 // | V18 = V22 where V24
+	FCMGT_4S(24, 23, 19)         // | V24 = V23 > V19
+	VBIT V24.B16, V23.B16, V19.B16 // | V19 = V23 where V24
+	FCMGT_4S(24, 18, 16)         // | V24 = V18 > V16
+	VBIT V24.B16, V18.B16, V16.B16 // | V16 = V18 where V24
+	FCMGT_4S(24, 19, 17)         // | V24 = V19 > V17
+	VBIT V24.B16, V19.B16, V17.B16 // | V17 = V19 where V24
+	FCMGT_4S(24, 17, 16)         // | V24 = V17 > V16
+	VBIT V24.B16, V17.B16, V16.B16 // | V16 = V17 where V24
+	VEXT $8, V16.B16, V16.B16, V17.B16 // | V17 = V16, lane i from lane (i+2)%4
+	FCMGT_4S(24, 17, 16)         // | V24 = V17 > V16
+	VBIT V24.B16, V17.B16, V16.B16 // | V16 = V17 where V24
+	VEXT $4, V16.B16, V16.B16, V17.B16 // | V17 = V16, lane i from lane (i+1)%4
+	FCMGT_4S(24, 17, 16)         // | V24 = V17 > V16
+	VBIT V24.B16, V17.B16, V16.B16 // | V16 = V17 where V24
+	VDUP V16.S[0], V16.S4        // | V16 = its first value, four times
+	VORR V16.B16, V16.B16, V0.B16 // | V0 = V16
+	VEOR V16.B16, V16.B16, V16.B16 // | V16 = 0
+	VEOR V17.B16, V17.B16, V17.B16 // | V17 = 0
+	VEOR V18.B16, V18.B16, V18.B16 // | V18 = 0
+	VEOR V19.B16, V19.B16, V19.B16 // | V19 = 0
+	VEOR V20.B16, V20.B16, V20.B16 // | V20 = 0
+	VEOR V21.B16, V21.B16, V21.B16 // | V21 = 0
+	VEOR V22.B16, V22.B16, V22.B16 // | V22 = 0
+	VEOR V23.B16, V23.B16, V23.B16 // | V23 = 0
 	MOVD vector_n(R8), R3
 	MOVD vector_a(R8), R1
 exp:
-	FMOVQ 0(R1), F2
-	FSUB_4S(3, 2, 0)
-	FMUL_4S(3, 3, 1)
-	FMOVQ 0(R9), F7 // lowest
-	FMAX_4S(3, 7, 3)
+	FMOVQ 0(R1), F2              // | V2 = [a]
+	FSUB_4S(3, 2, 0)             // | V3 = V2 - V0
+	FMUL_4S(3, 3, 1)             // | V3 = V3 * V1
+	FMOVQ 0(R9), F7              // | V7 = lowest
+	FMAX_4S(3, 7, 3)             // | V3 = V7 max V3
 	// n = the integer nearest to high log2(e)
-	FMOVQ 32(R9), F13 // log2E
-	FMOVQ 48(R9), F7 // rounder
-	VFMLA V13.S4, V3.S4, V7.S4
-	FMOVQ 48(R9), F13 // rounder
-	VSUB V13.S4, V7.S4, V6.S4
-	FSUB_4S(5, 7, 13)
+	FMOVQ 32(R9), F13            // | V13 = log2E
+	FMOVQ 48(R9), F7             // | V7 = rounder
+	VFMLA V13.S4, V3.S4, V7.S4   // | V7 += V3 V13, fused
+	FMOVQ 48(R9), F13            // | V13 = rounder
+	VSUB V13.S4, V7.S4, V6.S4    // | V6 = V7 - V13, integers
+	FSUB_4S(5, 7, 13)            // | V5 = V7 - V13
 	// r = high - n ln2 + low
-	FMOVQ 64(R9), F13 // -ln2High
-	VFMLA V13.S4, V5.S4, V3.S4
-	FMOVQ 80(R9), F13 // -ln2Low
-	VFMLA V13.S4, V5.S4, V3.S4
+	FMOVQ 64(R9), F13            // | V13 = -ln2High
+	VFMLA V13.S4, V5.S4, V3.S4   // | V3 += V5 V13, fused
+	FMOVQ 80(R9), F13            // | V13 = -ln2Low
+	VFMLA V13.S4, V5.S4, V3.S4   // | V3 += V5 V13, fused
 	// p = e^r - 1
-	FMOVQ 96(R9), F7 // expC6
-	FMOVQ 112(R9), F13 // expC5
-	VFMLA V3.S4, V7.S4, V13.S4
-	FMOVQ 128(R9), F7 // expC4
-	VFMLA V3.S4, V13.S4, V7.S4
-	FMOVQ 144(R9), F13 // expC3
-	VFMLA V3.S4, V7.S4, V13.S4
-	FMOVQ 160(R9), F7 // expC2
-	VFMLA V3.S4, V13.S4, V7.S4
-	FMUL_4S(13, 3, 3)
-	VFMLA V13.S4, V7.S4, V3.S4
+	FMOVQ 96(R9), F7             // | V7 = expC6
+	FMOVQ 112(R9), F13           // | V13 = expC5
+	VFMLA V3.S4, V7.S4, V13.S4   // | V13 += V7 V3, fused
+	FMOVQ 128(R9), F7            // | V7 = expC4
+	VFMLA V3.S4, V13.S4, V7.S4   // | V7 += V13 V3, fused
+	FMOVQ 144(R9), F13           // | V13 = expC3
+	VFMLA V3.S4, V7.S4, V13.S4   // | V13 += V7 V3, fused
+	FMOVQ 160(R9), F7            // | V7 = expC2
+	VFMLA V3.S4, V13.S4, V7.S4   // | V7 += V13 V3, fused
+	FMUL_4S(13, 3, 3)            // | V13 = V3 * V3
+	VFMLA V13.S4, V7.S4, V3.S4   // | V3 += V7 V13, fused
 	// 2^n in two halves
-	SSHR1_4S(8, 6)
-	VSUB V8.S4, V6.S4, V6.S4
-	FMOVQ 176(R9), F7 // bias
-	VADD V7.S4, V8.S4, V8.S4
-	VSHL $23, V8.S4, V8.S4
-	VADD V7.S4, V6.S4, V6.S4
-	VSHL $23, V6.S4, V6.S4
-	FMOVQ 192(R9), F7 // 1
-	FADD_4S(3, 3, 7)
-	FMUL_4S(3, 3, 8)
-	FMUL_4S(3, 3, 6)
-	FMOVQ F3, 0(R0)
-	FADD_4S(16, 16, 3)
-	FMOVQ 16(R1), F2
-	FSUB_4S(3, 2, 0)
-	FMUL_4S(3, 3, 1)
-	FMOVQ 0(R9), F7 // lowest
-	FMAX_4S(3, 7, 3)
+	SSHR1_4S(8, 6)               // | V8 = V6 >> 1
+	VSUB V8.S4, V6.S4, V6.S4     // | V6 = V6 - V8, integers
+	FMOVQ 176(R9), F7            // | V7 = bias
+	VADD V7.S4, V8.S4, V8.S4     // | V8 = V8 + V7, integers
+	VSHL $23, V8.S4, V8.S4       // | V8 <<= 23
+	VADD V7.S4, V6.S4, V6.S4     // | V6 = V6 + V7, integers
+	VSHL $23, V6.S4, V6.S4       // | V6 <<= 23
+	FMOVQ 192(R9), F7            // | V7 = 1
+	FADD_4S(3, 3, 7)             // | V3 = V3 + V7
+	FMUL_4S(3, 3, 8)             // | V3 = V3 * V8
+	FMUL_4S(3, 3, 6)             // | V3 = V3 * V6
+	FMOVQ F3, 0(R0)              // | [y] = V3
+	FADD_4S(16, 16, 3)           // | V16 = V16 + V3
+	FMOVQ 16(R1), F2             // | V2 = [a+16]
+	FSUB_4S(3, 2, 0)             // | V3 = V2 - V0
+	FMUL_4S(3, 3, 1)             // | V3 = V3 * V1
+	FMOVQ 0(R9), F7              // | V7 = lowest
+	FMAX_4S(3, 7, 3)             // | V3 = V7 max V3
 	// n = the integer nearest to high log2(e)
-	FMOVQ 32(R9), F13 // log2E
-	FMOVQ 48(R9), F7 // rounder
-	VFMLA V13.S4, V3.S4, V7.S4
-	FMOVQ 48(R9), F13 // rounder
-	VSUB V13.S4, V7.S4, V6.S4
-	FSUB_4S(5, 7, 13)
+	FMOVQ 32(R9), F13            // | V13 = log2E
+	FMOVQ 48(R9), F7             // | V7 = rounder
+	VFMLA V13.S4, V3.S4, V7.S4   // | V7 += V3 V13, fused
+	FMOVQ 48(R9), F13            // | V13 = rounder
+	VSUB V13.S4, V7.S4, V6.S4    // | V6 = V7 - V13, integers
+	FSUB_4S(5, 7, 13)            // | V5 = V7 - V13
 	// r = high - n ln2 + low
-	FMOVQ 64(R9), F13 // -ln2High
-	VFMLA V13.S4, V5.S4, V3.S4
-	FMOVQ 80(R9), F13 // -ln2Low
-	VFMLA V13.S4, V5.S4, V3.S4
+	FMOVQ 64(R9), F13            // | V13 = -ln2High
+	VFMLA V13.S4, V5.S4, V3.S4   // | V3 += V5 V13, fused
+	FMOVQ 80(R9), F13            // | V13 = -ln2Low
+	VFMLA V13.S4, V5.S4, V3.S4   // | V3 += V5 V13, fused
 	// p = e^r - 1
-	FMOVQ 96(R9), F7 // expC6
-	FMOVQ 112(R9), F13 // expC5
-	VFMLA V3.S4, V7.S4, V13.S4
-	FMOVQ 128(R9), F7 // expC4
-	VFMLA V3.S4, V13.S4, V7.S4
-	FMOVQ 144(R9), F13 // expC3
-	VFMLA V3.S4, V7.S4, V13.S4
-	FMOVQ 160(R9), F7 // expC2
-	VFMLA V3.S4, V13.S4, V7.S4
-	FMUL_4S(13, 3, 3)
-	VFMLA V13.S4, V7.S4, V3.S4
+	FMOVQ 96(R9), F7             // | V7 = expC6
+	FMOVQ 112(R9), F13           // | V13 = expC5
+	VFMLA V3.S4, V7.S4, V13.S4   // | V13 += V7 V3, fused
+	FMOVQ 128(R9), F7            // | V7 = expC4
+	VFMLA V3.S4, V13.S4, V7.S4   // | V7 += V13 V3, fused
+	FMOVQ 144(R9), F13           // | V13 = expC3
+	VFMLA V3.S4, V7.S4, V13.S4   // | V13 += V7 V3, fused
+	FMOVQ 160(R9), F7            // | V7 = expC2
+	VFMLA V3.S4, V13.S4, V7.S4   // | V7 += V13 V3, fused
+	FMUL_4S(13, 3, 3)            // | V13 = V3 * V3
+	VFMLA V13.S4, V7.S4, V3.S4   // | V3 += V7 V13, fused
 	// 2^n in two halves
-	SSHR1_4S(8, 6)
-	VSUB V8.S4, V6.S4, V6.S4
-	FMOVQ 176(R9), F7 // bias
-	VADD V7.S4, V8.S4, V8.S4
-	VSHL $23, V8.S4, V8.S4
-	VADD V7.S4, V6.S4, V6.S4
-	VSHL $23, V6.S4, V6.S4
-	FMOVQ 192(R9), F7 // 1
-	FADD_4S(3, 3, 7)
-	FMUL_4S(3, 3, 8)
-	FMUL_4S(3, 3, 6)
-	FMOVQ F3, 16(R0)
-	FADD_4S(17, 17, 3)
-	FMOVQ 32(R1), F2
-	FSUB_4S(3, 2, 0)
-	FMUL_4S(3, 3, 1)
-	FMOVQ 0(R9), F7 // lowest
-	FMAX_4S(3, 7, 3)
+	SSHR1_4S(8, 6)               // | V8 = V6 >> 1
+	VSUB V8.S4, V6.S4, V6.S4     // | V6 = V6 - V8, integers
+	FMOVQ 176(R9), F7            // | V7 = bias
+	VADD V7.S4, V8.S4, V8.S4     // | V8 = V8 + V7, integers
+	VSHL $23, V8.S4, V8.S4       // | V8 <<= 23
+	VADD V7.S4, V6.S4, V6.S4     // | V6 = V6 + V7, integers
+	VSHL $23, V6.S4, V6.S4       // | V6 <<= 23
+	FMOVQ 192(R9), F7            // | V7 = 1
+	FADD_4S(3, 3, 7)             // | V3 = V3 + V7
+	FMUL_4S(3, 3, 8)             // | V3 = V3 * V8
+	FMUL_4S(3, 3, 6)             // | V3 = V3 * V6
+	FMOVQ F3, 16(R0)             // | [y+16] = V3
+	FADD_4S(17, 17, 3)           // | V17 = V17 + V3
+	FMOVQ 32(R1), F2             // | V2 = [a+32]
+	FSUB_4S(3, 2, 0)             // | V3 = V2 - V0
+	FMUL_4S(3, 3, 1)             // | V3 = V3 * V1
+	FMOVQ 0(R9), F7              // | V7 = lowest
+	FMAX_4S(3, 7, 3)             // | V3 = V7 max V3
 	// n = the integer nearest to high log2(e)
-	FMOVQ 32(R9), F13 // log2E
-	FMOVQ 48(R9), F7 // rounder
-	VFMLA V13.S4, V3.S4, V7.S4
-	FMOVQ 48(R9), F13 // rounder
-	VSUB V13.S4, V7.S4, V6.S4
-	FSUB_4S(5, 7, 13)
+	FMOVQ 32(R9), F13            // | V13 = log2E
+	FMOVQ 48(R9), F7             // | V7 = rounder
+	VFMLA V13.S4, V3.S4, V7.S4   // | V7 += V3 V13, fused
+	FMOVQ 48(R9), F13            // | V13 = rounder
+	VSUB V13.S4, V7.S4, V6.S4    // | V6 = V7 - V13, integers
+	FSUB_4S(5, 7, 13)            // | V5 = V7 - V13
 	// r = high - n ln2 + low
-	FMOVQ 64(R9), F13 // -ln2High
-	VFMLA V13.S4, V5.S4, V3.S4
-	FMOVQ 80(R9), F13 // -ln2Low
-	VFMLA V13.S4, V5.S4, V3.S4
+	FMOVQ 64(R9), F13            // | V13 = -ln2High
+	VFMLA V13.S4, V5.S4, V3.S4   // | V3 += V5 V13, fused
+	FMOVQ 80(R9), F13            // | V13 = -ln2Low
+	VFMLA V13.S4, V5.S4, V3.S4   // | V3 += V5 V13, fused
 	// p = e^r - 1
-	FMOVQ 96(R9), F7 // expC6
-	FMOVQ 112(R9), F13 // expC5
-	VFMLA V3.S4, V7.S4, V13.S4
-	FMOVQ 128(R9), F7 // expC4
-	VFMLA V3.S4, V13.S4, V7.S4
-	FMOVQ 144(R9), F13 // expC3
-	VFMLA V3.S4, V7.S4, V13.S4
-	FMOVQ 160(R9), F7 // expC2
-	VFMLA V3.S4, V13.S4, V7.S4
-	FMUL_4S(13, 3, 3)
-	VFMLA V13.S4, V7.S4, V3.S4
+	FMOVQ 96(R9), F7             // | V7 = expC6
+	FMOVQ 112(R9), F13           // | V13 = expC5
+	VFMLA V3.S4, V7.S4, V13.S4   // | V13 += V7 V3, fused
+	FMOVQ 128(R9), F7            // | V7 = expC4
+	VFMLA V3.S4, V13.S4, V7.S4   // | V7 += V13 V3, fused
+	FMOVQ 144(R9), F13           // | V13 = expC3
+	VFMLA V3.S4, V7.S4, V13.S4   // | V13 += V7 V3, fused
+	FMOVQ 160(R9), F7            // | V7 = expC2
+	VFMLA V3.S4, V13.S4, V7.S4   // | V7 += V13 V3, fused
+	FMUL_4S(13, 3, 3)            // | V13 = V3 * V3
+	VFMLA V13.S4, V7.S4, V3.S4   // | V3 += V7 V13, fused
 	// 2^n in two halves
-	SSHR1_4S(8, 6)
-	VSUB V8.S4, V6.S4, V6.S4
-	FMOVQ 176(R9), F7 // bias
-	VADD V7.S4, V8.S4, V8.S4
-	VSHL $23, V8.S4, V8.S4
-	VADD V7.S4, V6.S4, V6.S4
-	VSHL $23, V6.S4, V6.S4
-	FMOVQ 192(R9), F7 // 1
-	FADD_4S(3, 3, 7)
-	FMUL_4S(3, 3, 8)
-	FMUL_4S(3, 3, 6)
-	FMOVQ F3, 32(R0)
-	FADD_4S(18, 18, 3)
-	FMOVQ 48(R1), F2
-	FSUB_4S(3, 2, 0)
-	FMUL_4S(3, 3, 1)
-	FMOVQ 0(R9), F7 // lowest
-	FMAX_4S(3, 7, 3)
+	SSHR1_4S(8, 6)               // | V8 = V6 >> 1
+	VSUB V8.S4, V6.S4, V6.S4     // | V6 = V6 - V8, integers
+	FMOVQ 176(R9), F7            // | V7 = bias
+	VADD V7.S4, V8.S4, V8.S4     // | V8 = V8 + V7, integers
+	VSHL $23, V8.S4, V8.S4       // | V8 <<= 23
+	VADD V7.S4, V6.S4, V6.S4     // | V6 = V6 + V7, integers
+	VSHL $23, V6.S4, V6.S4       // | V6 <<= 23
+	FMOVQ 192(R9), F7            // | V7 = 1
+	FADD_4S(3, 3, 7)             // | V3 = V3 + V7
+	FMUL_4S(3, 3, 8)             // | V3 = V3 * V8
+	FMUL_4S(3, 3, 6)             // | V3 = V3 * V6
+	FMOVQ F3, 32(R0)             // | [y+32] = V3
+	FADD_4S(18, 18, 3)           // | V18 = V18 + V3
+	FMOVQ 48(R1), F2             // | V2 = [a+48]
+	FSUB_4S(3, 2, 0)             // | V3 = V2 - V0
+	FMUL_4S(3, 3, 1)             // | V3 = V3 * V1
+	FMOVQ 0(R9), F7              // | V7 = lowest
+	FMAX_4S(3, 7, 3)             // | V3 = V7 max V3
 	// n = the integer nearest to high log2(e)
-	FMOVQ 32(R9), F13 // log2E
-	FMOVQ 48(R9), F7 // rounder
-	VFMLA V13.S4, V3.S4, V7.S4
-	FMOVQ 48(R9), F13 // rounder
-	VSUB V13.S4, V7.S4, V6.S4
-	FSUB_4S(5, 7, 13)
+	FMOVQ 32(R9), F13            // | V13 = log2E
+	FMOVQ 48(R9), F7             // | V7 = rounder
+	VFMLA V13.S4, V3.S4, V7.S4   // | V7 += V3 V13, fused
+	FMOVQ 48(R9), F13            // | V13 = rounder
+	VSUB V13.S4, V7.S4, V6.S4    // | V6 = V7 - V13, integers
+	FSUB_4S(5, 7, 13)            // | V5 = V7 - V13
 	// r = high - n ln2 + low
-	FMOVQ 64(R9), F13 // -ln2High
-	VFMLA V13.S4, V5.S4, V3.S4
-	FMOVQ 80(R9), F13 // -ln2Low
-	VFMLA V13.S4, V5.S4, V3.S4
+	FMOVQ 64(R9), F13            // | V13 = -ln2High
+	VFMLA V13.S4, V5.S4, V3.S4   // | V3 += V5 V13, fused
+	FMOVQ 80(R9), F13            // | V13 = -ln2Low
+	VFMLA V13.S4, V5.S4, V3.S4   // | V3 += V5 V13, fused
 	// p = e^r - 1
-	FMOVQ 96(R9), F7 // expC6
-	FMOVQ 112(R9), F13 // expC5
-	VFMLA V3.S4, V7.S4, V13.S4
-	FMOVQ 128(R9), F7 // expC4
-	VFMLA V3.S4, V13.S4, V7.S4
-	FMOVQ 144(R9), F13 // expC3
-	VFMLA V3.S4, V7.S4, V13.S4
-	FMOVQ 160(R9), F7 // expC2
-	VFMLA V3.S4, V13.S4, V7.S4
-	FMUL_4S(13, 3, 3)
-	VFMLA V13.S4, V7.S4, V3.S4
+	FMOVQ 96(R9), F7             // | V7 = expC6
+	FMOVQ 112(R9), F13           // | V13 = expC5
+	VFMLA V3.S4, V7.S4, V13.S4   // | V13 += V7 V3, fused
+	FMOVQ 128(R9), F7            // | V7 = expC4
+	VFMLA V3.S4, V13.S4, V7.S4   // | V7 += V13 V3, fused
+	FMOVQ 144(R9), F13           // | V13 = expC3
+	VFMLA V3.S4, V7.S4, V13.S4   // | V13 += V7 V3, fused
+	FMOVQ 160(R9), F7            // | V7 = expC2
+	VFMLA V3.S4, V13.S4, V7.S4   // | V7 += V13 V3, fused
+	FMUL_4S(13, 3, 3)            // | V13 = V3 * V3
+	VFMLA V13.S4, V7.S4, V3.S4   // | V3 += V7 V13, fused
 	// 2^n in two halves
-	SSHR1_4S(8, 6)
-	VSUB V8.S4, V6.S4, V6.S4
-	FMOVQ 176(R9), F7 // bias
-	VADD V7.S4, V8.S4, V8.S4
-	VSHL $23, V8.S4, V8.S4
-	VADD V7.S4, V6.S4, V6.S4
-	VSHL $23, V6.S4, V6.S4
-	FMOVQ 192(R9), F7 // 1
-	FADD_4S(3, 3, 7)
-	FMUL_4S(3, 3, 8)
-	FMUL_4S(3, 3, 6)
-	FMOVQ F3, 48(R0)
-	FADD_4S(19, 19, 3)
-	FMOVQ 64(R1), F2
-	FSUB_4S(3, 2, 0)
-	FMUL_4S(3, 3, 1)
-	FMOVQ 0(R9), F7 // lowest
-	FMAX_4S(3, 7, 3)
+	SSHR1_4S(8, 6)               // | V8 = V6 >> 1
+	VSUB V8.S4, V6.S4, V6.S4     // | V6 = V6 - V8, integers
+	FMOVQ 176(R9), F7            // | V7 = bias
+	VADD V7.S4, V8.S4, V8.S4     // | V8 = V8 + V7, integers
+	VSHL $23, V8.S4, V8.S4       // | V8 <<= 23
+	VADD V7.S4, V6.S4, V6.S4     // | V6 = V6 + V7, integers
+	VSHL $23, V6.S4, V6.S4       // | V6 <<= 23
+	FMOVQ 192(R9), F7            // | V7 = 1
+	FADD_4S(3, 3, 7)             // | V3 = V3 + V7
+	FMUL_4S(3, 3, 8)             // | V3 = V3 * V8
+	FMUL_4S(3, 3, 6)             // | V3 = V3 * V6
+	FMOVQ F3, 48(R0)             // | [y+48] = V3
+	FADD_4S(19, 19, 3)           // | V19 = V19 + V3
+	FMOVQ 64(R1), F2             // | V2 = [a+64]
+	FSUB_4S(3, 2, 0)             // | V3 = V2 - V0
+	FMUL_4S(3, 3, 1)             // | V3 = V3 * V1
+	FMOVQ 0(R9), F7              // | V7 = lowest
+	FMAX_4S(3, 7, 3)             // | V3 = V7 max V3
 	// n = the integer nearest to high log2(e)
-	FMOVQ 32(R9), F13 // log2E
-	FMOVQ 48(R9), F7 // rounder
-	VFMLA V13.S4, V3.S4, V7.S4
-	FMOVQ 48(R9), F13 // rounder
-	VSUB V13.S4, V7.S4, V6.S4
-	FSUB_4S(5, 7, 13)
+	FMOVQ 32(R9), F13            // | V13 = log2E
+	FMOVQ 48(R9), F7             // | V7 = rounder
+	VFMLA V13.S4, V3.S4, V7.S4   // | V7 += V3 V13, fused
+	FMOVQ 48(R9), F13            // | V13 = rounder
+	VSUB V13.S4, V7.S4, V6.S4    // | V6 = V7 - V13, integers
+	FSUB_4S(5, 7, 13)            // | V5 = V7 - V13
 	// r = high - n ln2 + low
-	FMOVQ 64(R9), F13 // -ln2High
-	VFMLA V13.S4, V5.S4, V3.S4
-	FMOVQ 80(R9), F13 // -ln2Low
-	VFMLA V13.S4, V5.S4, V3.S4
+	FMOVQ 64(R9), F13            // | V13 = -ln2High
+	VFMLA V13.S4, V5.S4, V3.S4   // | V3 += V5 V13, fused
+	FMOVQ 80(R9), F13            // | V13 = -ln2Low
+	VFMLA V13.S4, V5.S4, V3.S4   // | V3 += V5 V13, fused
 	// p = e^r - 1
-	FMOVQ 96(R9), F7 // expC6
-	FMOVQ 112(R9), F13 // expC5
-	VFMLA V3.S4, V7.S4, V13.S4
-	FMOVQ 128(R9), F7 // expC4
-	VFMLA V3.S4, V13.S4, V7.S4
-	FMOVQ 144(R9), F13 // expC3
-	VFMLA V3.S4, V7.S4, V13.S4
-	FMOVQ 160(R9), F7 // expC2
-	VFMLA V3.S4, V13.S4, V7.S4
-	FMUL_4S(13, 3, 3)
-	VFMLA V13.S4, V7.S4, V3.S4
+	FMOVQ 96(R9), F7             // | V7 = expC6
+	FMOVQ 112(R9), F13           // | V13 = expC5
+	VFMLA V3.S4, V7.S4, V13.S4   // | V13 += V7 V3, fused
+	FMOVQ 128(R9), F7            // | V7 = expC4
+	VFMLA V3.S4, V13.S4, V7.S4   // | V7 += V13 V3, fused
+	FMOVQ 144(R9), F13           // | V13 = expC3
+	VFMLA V3.S4, V7.S4, V13.S4   // | V13 += V7 V3, fused
+	FMOVQ 160(R9), F7            // | V7 = expC2
+	VFMLA V3.S4, V13.S4, V7.S4   // | V7 += V13 V3, fused
+	FMUL_4S(13, 3, 3)            // | V13 = V3 * V3
+	VFMLA V13.S4, V7.S4, V3.S4   // | V3 += V7 V13, fused
 	// 2^n in two halves
-	SSHR1_4S(8, 6)
-	VSUB V8.S4, V6.S4, V6.S4
-	FMOVQ 176(R9), F7 // bias
-	VADD V7.S4, V8.S4, V8.S4
-	VSHL $23, V8.S4, V8.S4
-	VADD V7.S4, V6.S4, V6.S4
-	VSHL $23, V6.S4, V6.S4
-	FMOVQ 192(R9), F7 // 1
-	FADD_4S(3, 3, 7)
-	FMUL_4S(3, 3, 8)
-	FMUL_4S(3, 3, 6)
-	FMOVQ F3, 64(R0)
-	FADD_4S(20, 20, 3)
-	FMOVQ 80(R1), F2
-	FSUB_4S(3, 2, 0)
-	FMUL_4S(3, 3, 1)
-	FMOVQ 0(R9), F7 // lowest
-	FMAX_4S(3, 7, 3)
+	SSHR1_4S(8, 6)               // | V8 = V6 >> 1
+	VSUB V8.S4, V6.S4, V6.S4     // | V6 = V6 - V8, integers
+	FMOVQ 176(R9), F7            // | V7 = bias
+	VADD V7.S4, V8.S4, V8.S4     // | V8 = V8 + V7, integers
+	VSHL $23, V8.S4, V8.S4       // | V8 <<= 23
+	VADD V7.S4, V6.S4, V6.S4     // | V6 = V6 + V7, integers
+	VSHL $23, V6.S4, V6.S4       // | V6 <<= 23
+	FMOVQ 192(R9), F7            // | V7 = 1
+	FADD_4S(3, 3, 7)             // | V3 = V3 + V7
+	FMUL_4S(3, 3, 8)             // | V3 = V3 * V8
+	FMUL_4S(3, 3, 6)             // | V3 = V3 * V6
+	FMOVQ F3, 64(R0)             // | [y+64] = V3
+	FADD_4S(20, 20, 3)           // | V20 = V20 + V3
+	FMOVQ 80(R1), F2             // | V2 = [a+80]
+	FSUB_4S(3, 2, 0)             // | V3 = V2 - V0
+	FMUL_4S(3, 3, 1)             // | V3 = V3 * V1
+	FMOVQ 0(R9), F7              // | V7 = lowest
+	FMAX_4S(3, 7, 3)             // | V3 = V7 max V3
 	// n = the integer nearest to high log2(e)
-	FMOVQ 32(R9), F13 // log2E
-	FMOVQ 48(R9), F7 // rounder
-	VFMLA V13.S4, V3.S4, V7.S4
-	FMOVQ 48(R9), F13 // rounder
-	VSUB V13.S4, V7.S4, V6.S4
-	FSUB_4S(5, 7, 13)
+	FMOVQ 32(R9), F13            // | V13 = log2E
+	FMOVQ 48(R9), F7             // | V7 = rounder
+	VFMLA V13.S4, V3.S4, V7.S4   // | V7 += V3 V13, fused
+	FMOVQ 48(R9), F13            // | V13 = rounder
+	VSUB V13.S4, V7.S4, V6.S4    // | V6 = V7 - V13, integers
+	FSUB_4S(5, 7, 13)            // | V5 = V7 - V13
 	// r = high - n ln2 + low
-	FMOVQ 64(R9), F13 // -ln2High
-	VFMLA V13.S4, V5.S4, V3.S4
-	FMOVQ 80(R9), F13 // -ln2Low
-	VFMLA V13.S4, V5.S4, V3.S4
+	FMOVQ 64(R9), F13            // | V13 = -ln2High
+	VFMLA V13.S4, V5.S4, V3.S4   // | V3 += V5 V13, fused
+	FMOVQ 80(R9), F13            // | V13 = -ln2Low
+	VFMLA V13.S4, V5.S4, V3.S4   // | V3 += V5 V13, fused
 	// p = e^r - 1
-	FMOVQ 96(R9), F7 // expC6
-	FMOVQ 112(R9), F13 // expC5
-	VFMLA V3.S4, V7.S4, V13.S4
-	FMOVQ 128(R9), F7 // expC4
-	VFMLA V3.S4, V13.S4, V7.S4
-	FMOVQ 144(R9), F13 // expC3
-	VFMLA V3.S4, V7.S4, V13.S4
-	FMOVQ 160(R9), F7 // expC2
-	VFMLA V3.S4, V13.S4, V7.S4
-	FMUL_4S(13, 3, 3)
-	VFMLA V13.S4, V7.S4, V3.S4
+	FMOVQ 96(R9), F7             // | V7 = expC6
+	FMOVQ 112(R9), F13           // | V13 = expC5
+	VFMLA V3.S4, V7.S4, V13.S4   // | V13 += V7 V3, fused
+	FMOVQ 128(R9), F7            // | V7 = expC4
+	VFMLA V3.S4, V13.S4, V7.S4   // | V7 += V13 V3, fused
+	FMOVQ 144(R9), F13           // | V13 = expC3
+	VFMLA V3.S4, V7.S4, V13.S4   // | V13 += V7 V3, fused
+	FMOVQ 160(R9), F7            // | V7 = expC2
+	VFMLA V3.S4, V13.S4, V7.S4   // | V7 += V13 V3, fused
+	FMUL_4S(13, 3, 3)            // | V13 = V3 * V3
+	VFMLA V13.S4, V7.S4, V3.S4   // | V3 += V7 V13, fused
 	// 2^n in two halves
-	SSHR1_4S(8, 6)
-	VSUB V8.S4, V6.S4, V6.S4
-	FMOVQ 176(R9), F7 // bias
-	VADD V7.S4, V8.S4, V8.S4
-	VSHL $23, V8.S4, V8.S4
-	VADD V7.S4, V6.S4, V6.S4
-	VSHL $23, V6.S4, V6.S4
-	FMOVQ 192(R9), F7 // 1
-	FADD_4S(3, 3, 7)
-	FMUL_4S(3, 3, 8)
-	FMUL_4S(3, 3, 6)
-	FMOVQ F3, 80(R0)
-	FADD_4S(21, 21, 3)
-	FMOVQ 96(R1), F2
-	FSUB_4S(3, 2, 0)
-	FMUL_4S(3, 3, 1)
-	FMOVQ 0(R9), F7 // lowest
-	FMAX_4S(3, 7, 3)
+	SSHR1_4S(8, 6)               // | V8 = V6 >> 1
+	VSUB V8.S4, V6.S4, V6.S4     // | V6 = V6 - V8, integers
+	FMOVQ 176(R9), F7            // | V7 = bias
+	VADD V7.S4, V8.S4, V8.S4     // | V8 = V8 + V7, integers
+	VSHL $23, V8.S4, V8.S4       // | V8 <<= 23
+	VADD V7.S4, V6.S4, V6.S4     // | V6 = V6 + V7, integers
+	VSHL $23, V6.S4, V6.S4       // | V6 <<= 23
+	FMOVQ 192(R9), F7            // | V7 = 1
+	FADD_4S(3, 3, 7)             // | V3 = V3 + V7
+	FMUL_4S(3, 3, 8)             // | V3 = V3 * V8
+	FMUL_4S(3, 3, 6)             // | V3 = V3 * V6
+	FMOVQ F3, 80(R0)             // | [y+80] = V3
+	FADD_4S(21, 21, 3)           // | V21 = V21 + V3
+	FMOVQ 96(R1), F2             // | V2 = [a+96]
+	FSUB_4S(3, 2, 0)             // | V3 = V2 - V0
+	FMUL_4S(3, 3, 1)             // | V3 = V3 * V1
+	FMOVQ 0(R9), F7              // | V7 = lowest
+	FMAX_4S(3, 7, 3)             // | V3 = V7 max V3
 	// n = the integer nearest to high log2(e)
-	FMOVQ 32(R9), F13 // log2E
-	FMOVQ 48(R9), F7 // rounder
-	VFMLA V13.S4, V3.S4, V7.S4
-	FMOVQ 48(R9), F13 // rounder
-	VSUB V13.S4, V7.S4, V6.S4
-	FSUB_4S(5, 7, 13)
+	FMOVQ 32(R9), F13            // | V13 = log2E
+	FMOVQ 48(R9), F7             // | V7 = rounder
+	VFMLA V13.S4, V3.S4, V7.S4   // | V7 += V3 V13, fused
+	FMOVQ 48(R9), F13            // | V13 = rounder
+	VSUB V13.S4, V7.S4, V6.S4    // | V6 = V7 - V13, integers
+	FSUB_4S(5, 7, 13)            // | V5 = V7 - V13
 	// r = high - n ln2 + low
-	FMOVQ 64(R9), F13 // -ln2High
-	VFMLA V13.S4, V5.S4, V3.S4
-	FMOVQ 80(R9), F13 // -ln2Low
-	VFMLA V13.S4, V5.S4, V3.S4
+	FMOVQ 64(R9), F13            // | V13 = -ln2High
+	VFMLA V13.S4, V5.S4, V3.S4   // | V3 += V5 V13, fused
+	FMOVQ 80(R9), F13            // | V13 = -ln2Low
+	VFMLA V13.S4, V5.S4, V3.S4   // | V3 += V5 V13, fused
 	// p = e^r - 1
-	FMOVQ 96(R9), F7 // expC6
-	FMOVQ 112(R9), F13 // expC5
-	VFMLA V3.S4, V7.S4, V13.S4
-	FMOVQ 128(R9), F7 // expC4
-	VFMLA V3.S4, V13.S4, V7.S4
-	FMOVQ 144(R9), F13 // expC3
-	VFMLA V3.S4, V7.S4, V13.S4
-	FMOVQ 160(R9), F7 // expC2
-	VFMLA V3.S4, V13.S4, V7.S4
-	FMUL_4S(13, 3, 3)
-	VFMLA V13.S4, V7.S4, V3.S4
+	FMOVQ 96(R9), F7             // | V7 = expC6
+	FMOVQ 112(R9), F13           // | V13 = expC5
+	VFMLA V3.S4, V7.S4, V13.S4   // | V13 += V7 V3, fused
+	FMOVQ 128(R9), F7            // | V7 = expC4
+	VFMLA V3.S4, V13.S4, V7.S4   // | V7 += V13 V3, fused
+	FMOVQ 144(R9), F13           // | V13 = expC3
+	VFMLA V3.S4, V7.S4, V13.S4   // | V13 += V7 V3, fused
+	FMOVQ 160(R9), F7            // | V7 = expC2
+	VFMLA V3.S4, V13.S4, V7.S4   // | V7 += V13 V3, fused
+	FMUL_4S(13, 3, 3)            // | V13 = V3 * V3
+	VFMLA V13.S4, V7.S4, V3.S4   // | V3 += V7 V13, fused
 	// 2^n in two halves
-	SSHR1_4S(8, 6)
-	VSUB V8.S4, V6.S4, V6.S4
-	FMOVQ 176(R9), F7 // bias
-	VADD V7.S4, V8.S4, V8.S4
-	VSHL $23, V8.S4, V8.S4
-	VADD V7.S4, V6.S4, V6.S4
-	VSHL $23, V6.S4, V6.S4
-	FMOVQ 192(R9), F7 // 1
-	FADD_4S(3, 3, 7)
-	FMUL_4S(3, 3, 8)
-	FMUL_4S(3, 3, 6)
-	FMOVQ F3, 96(R0)
-	FADD_4S(22, 22, 3)
-	FMOVQ 112(R1), F2
-	FSUB_4S(3, 2, 0)
-	FMUL_4S(3, 3, 1)
-	FMOVQ 0(R9), F7 // lowest
-	FMAX_4S(3, 7, 3)
+	SSHR1_4S(8, 6)               // | V8 = V6 >> 1
+	VSUB V8.S4, V6.S4, V6.S4     // | V6 = V6 - V8, integers
+	FMOVQ 176(R9), F7            // | V7 = bias
+	VADD V7.S4, V8.S4, V8.S4     // | V8 = V8 + V7, integers
+	VSHL $23, V8.S4, V8.S4       // | V8 <<= 23
+	VADD V7.S4, V6.S4, V6.S4     // | V6 = V6 + V7, integers
+	VSHL $23, V6.S4, V6.S4       // | V6 <<= 23
+	FMOVQ 192(R9), F7            // | V7 = 1
+	FADD_4S(3, 3, 7)             // | V3 = V3 + V7
+	FMUL_4S(3, 3, 8)             // | V3 = V3 * V8
+	FMUL_4S(3, 3, 6)             // | V3 = V3 * V6
+	FMOVQ F3, 96(R0)             // | [y+96] = V3
+	FADD_4S(22, 22, 3)           // | V22 = V22 + V3
+	FMOVQ 112(R1), F2            // | V2 = [a+112]
+	FSUB_4S(3, 2, 0)             // | V3 = V2 - V0
+	FMUL_4S(3, 3, 1)             // | V3 = V3 * V1
+	FMOVQ 0(R9), F7              // | V7 = lowest
+	FMAX_4S(3, 7, 3)             // | V3 = V7 max V3
 	// n = the integer nearest to high log2(e)
-	FMOVQ 32(R9), F13 // log2E
-	FMOVQ 48(R9), F7 // rounder
-	VFMLA V13.S4, V3.S4, V7.S4
-	FMOVQ 48(R9), F13 // rounder
-	VSUB V13.S4, V7.S4, V6.S4
-	FSUB_4S(5, 7, 13)
+	FMOVQ 32(R9), F13            // | V13 = log2E
+	FMOVQ 48(R9), F7             // | V7 = rounder
+	VFMLA V13.S4, V3.S4, V7.S4   // | V7 += V3 V13, fused
+	FMOVQ 48(R9), F13            // | V13 = rounder
+	VSUB V13.S4, V7.S4, V6.S4    // | V6 = V7 - V13, integers
+	FSUB_4S(5, 7, 13)            // | V5 = V7 - V13
 	// r = high - n ln2 + low
-	FMOVQ 64(R9), F13 // -ln2High
-	VFMLA V13.S4, V5.S4, V3.S4
-	FMOVQ 80(R9), F13 // -ln2Low
-	VFMLA V13.S4, V5.S4, V3.S4
+	FMOVQ 64(R9), F13            // | V13 = -ln2High
+	VFMLA V13.S4, V5.S4, V3.S4   // | V3 += V5 V13, fused
+	FMOVQ 80(R9), F13            // | V13 = -ln2Low
+	VFMLA V13.S4, V5.S4, V3.S4   // | V3 += V5 V13, fused
 	// p = e^r - 1
-	FMOVQ 96(R9), F7 // expC6
-	FMOVQ 112(R9), F13 // expC5
-	VFMLA V3.S4, V7.S4, V13.S4
-	FMOVQ 128(R9), F7 // expC4
-	VFMLA V3.S4, V13.S4, V7.S4
-	FMOVQ 144(R9), F13 // expC3
-	VFMLA V3.S4, V7.S4, V13.S4
-	FMOVQ 160(R9), F7 // expC2
-	VFMLA V3.S4, V13.S4, V7.S4
-	FMUL_4S(13, 3, 3)
-	VFMLA V13.S4, V7.S4, V3.S4
+	FMOVQ 96(R9), F7             // | V7 = expC6
+	FMOVQ 112(R9), F13           // | V13 = expC5
+	VFMLA V3.S4, V7.S4, V13.S4   // | V13 += V7 V3, fused
+	FMOVQ 128(R9), F7            // | V7 = expC4
+	VFMLA V3.S4, V13.S4, V7.S4   // | V7 += V13 V3, fused
+	FMOVQ 144(R9), F13           // | V13 = expC3
+	VFMLA V3.S4, V7.S4, V13.S4   // | V13 += V7 V3, fused
+	FMOVQ 160(R9), F7            // | V7 = expC2
+	VFMLA V3.S4, V13.S4, V7.S4   // | V7 += V13 V3, fused
+	FMUL_4S(13, 3, 3)            // | V13 = V3 * V3
+	VFMLA V13.S4, V7.S4, V3.S4   // | V3 += V7 V13, fused
 	// 2^n in two halves
-	SSHR1_4S(8, 6)
-	VSUB V8.S4, V6.S4, V6.S4
-	FMOVQ 176(R9), F7 // bias
-	VADD V7.S4, V8.S4, V8.S4
-	VSHL $23, V8.S4, V8.S4
-	VADD V7.S4, V6.S4, V6.S4
-	VSHL $23, V6.S4, V6.S4
-	FMOVQ 192(R9), F7 // 1
-	FADD_4S(3, 3, 7)
-	FMUL_4S(3, 3, 8)
-	FMUL_4S(3, 3, 6)
-	FMOVQ F3, 112(R0)
-	FADD_4S(23, 23, 3)
+	SSHR1_4S(8, 6)               // | V8 = V6 >> 1
+	VSUB V8.S4, V6.S4, V6.S4     // | V6 = V6 - V8, integers
+	FMOVQ 176(R9), F7            // | V7 = bias
+	VADD V7.S4, V8.S4, V8.S4     // | V8 = V8 + V7, integers
+	VSHL $23, V8.S4, V8.S4       // | V8 <<= 23
+	VADD V7.S4, V6.S4, V6.S4     // | V6 = V6 + V7, integers
+	VSHL $23, V6.S4, V6.S4       // | V6 <<= 23
+	FMOVQ 192(R9), F7            // | V7 = 1
+	FADD_4S(3, 3, 7)             // | V3 = V3 + V7
+	FMUL_4S(3, 3, 8)             // | V3 = V3 * V8
+	FMUL_4S(3, 3, 6)             // | V3 = V3 * V6
+	FMOVQ F3, 112(R0)            // | [y+112] = V3
+	FADD_4S(23, 23, 3)           // | V23 = V23 + V3
 	ADD $128, R0
 	ADD $128, R1
 	SUBS $32, R3
 	BNE exp
 	// all lanes into one: j with j+16, j+8, j+4, j+2, j+1
-	FADD_4S(16, 16, 20)
-	FADD_4S(17, 17, 21)
-	FADD_4S(18, 18, 22)
-	FADD_4S(19, 19, 23)
-	FADD_4S(16, 16, 18)
-	FADD_4S(17, 17, 19)
-	FADD_4S(16, 16, 17)
-	VEXT $8, V16.B16, V16.B16, V17.B16
-	FADD_4S(16, 16, 17)
-	VEXT $4, V16.B16, V16.B16, V17.B16
-	FADD_4S(16, 16, 17)
-	VDUP V16.S[0], V16.S4
+	FADD_4S(16, 16, 20)          // | V16 = V16 + V20
+	FADD_4S(17, 17, 21)          // | V17 = V17 + V21
+	FADD_4S(18, 18, 22)          // | V18 = V18 + V22
+	FADD_4S(19, 19, 23)          // | V19 = V19 + V23
+	FADD_4S(16, 16, 18)          // | V16 = V16 + V18
+	FADD_4S(17, 17, 19)          // | V17 = V17 + V19
+	FADD_4S(16, 16, 17)          // | V16 = V16 + V17
+	VEXT $8, V16.B16, V16.B16, V17.B16 // | V17 = V16, lane i from lane (i+2)%4
+	FADD_4S(16, 16, 17)          // | V16 = V16 + V17
+	VEXT $4, V16.B16, V16.B16, V17.B16 // | V17 = V16, lane i from lane (i+1)%4
+	FADD_4S(16, 16, 17)          // | V16 = V16 + V17
+	VDUP V16.S[0], V16.S4        // | V16 = its first value, four times
 	FMOVS F16, vector_sum(R8)
 	RET
 
@@ -1220,119 +1223,119 @@ TEXT ·layerNormNEON(SB), NOSPLIT, $0-8
 	MOVD vector_b(R8), R2
 	MOVD vector_c(R8), R4
 	MOVD $elementary<>(SB), R9
-	SCVTFS R3, F2
-	VEOR V16.B16, V16.B16, V16.B16
-	VEOR V17.B16, V17.B16, V17.B16
-	VEOR V18.B16, V18.B16, V18.B16
-	VEOR V19.B16, V19.B16, V19.B16
-	VEOR V20.B16, V20.B16, V20.B16
-	VEOR V21.B16, V21.B16, V21.B16
-	VEOR V22.B16, V22.B16, V22.B16
-	VEOR V23.B16, V23.B16, V23.B16
+	SCVTFS R3, F2                // | n
+	VEOR V16.B16, V16.B16, V16.B16 // | V16 = 0
+	VEOR V17.B16, V17.B16, V17.B16 // | V17 = 0
+	VEOR V18.B16, V18.B16, V18.B16 // | V18 = 0
+	VEOR V19.B16, V19.B16, V19.B16 // | V19 = 0
+	VEOR V20.B16, V20.B16, V20.B16 // | V20 = 0
+	VEOR V21.B16, V21.B16, V21.B16 // | V21 = 0
+	VEOR V22.B16, V22.B16, V22.B16 // | V22 = 0
+	VEOR V23.B16, V23.B16, V23.B16 // | V23 = 0
 mean:
-	FMOVQ 0(R1), F3
-	FADD_4S(16, 16, 3)
-	FMOVQ 16(R1), F3
-	FADD_4S(17, 17, 3)
-	FMOVQ 32(R1), F3
-	FADD_4S(18, 18, 3)
-	FMOVQ 48(R1), F3
-	FADD_4S(19, 19, 3)
-	FMOVQ 64(R1), F3
-	FADD_4S(20, 20, 3)
-	FMOVQ 80(R1), F3
-	FADD_4S(21, 21, 3)
-	FMOVQ 96(R1), F3
-	FADD_4S(22, 22, 3)
-	FMOVQ 112(R1), F3
-	FADD_4S(23, 23, 3)
+	FMOVQ 0(R1), F3              // | V3 = [a]
+	FADD_4S(16, 16, 3)           // | V16 = V16 + V3
+	FMOVQ 16(R1), F3             // | V3 = [a+16]
+	FADD_4S(17, 17, 3)           // | V17 = V17 + V3
+	FMOVQ 32(R1), F3             // | V3 = [a+32]
+	FADD_4S(18, 18, 3)           // | V18 = V18 + V3
+	FMOVQ 48(R1), F3             // | V3 = [a+48]
+	FADD_4S(19, 19, 3)           // | V19 = V19 + V3
+	FMOVQ 64(R1), F3             // | V3 = [a+64]
+	FADD_4S(20, 20, 3)           // | V20 = V20 + V3
+	FMOVQ 80(R1), F3             // | V3 = [a+80]
+	FADD_4S(21, 21, 3)           // | V21 = V21 + V3
+	FMOVQ 96(R1), F3             // | V3 = [a+96]
+	FADD_4S(22, 22, 3)           // | V22 = V22 + V3
+	FMOVQ 112(R1), F3            // | V3 = [a+112]
+	FADD_4S(23, 23, 3)           // | V23 = V23 + V3
 	ADD $128, R1
 	SUBS $32, R3
 	BNE mean
 	// all lanes into one: j with j+16, j+8, j+4, j+2, j+1
-	FADD_4S(16, 16, 20)
-	FADD_4S(17, 17, 21)
-	FADD_4S(18, 18, 22)
-	FADD_4S(19, 19, 23)
-	FADD_4S(16, 16, 18)
-	FADD_4S(17, 17, 19)
-	FADD_4S(16, 16, 17)
-	VEXT $8, V16.B16, V16.B16, V17.B16
-	FADD_4S(16, 16, 17)
-	VEXT $4, V16.B16, V16.B16, V17.B16
-	FADD_4S(16, 16, 17)
-	VDUP V16.S[0], V16.S4
-	FDIVS F2, F16, F0
-	VDUP V0.S[0], V0.S4
+	FADD_4S(16, 16, 20)          // | V16 = V16 + V20
+	FADD_4S(17, 17, 21)          // | V17 = V17 + V21
+	FADD_4S(18, 18, 22)          // | V18 = V18 + V22
+	FADD_4S(19, 19, 23)          // | V19 = V19 + V23
+	FADD_4S(16, 16, 18)          // | V16 = V16 + V18
+	FADD_4S(17, 17, 19)          // | V17 = V17 + V19
+	FADD_4S(16, 16, 17)          // | V16 = V16 + V17
+	VEXT $8, V16.B16, V16.B16, V17.B16 // | V17 = V16, lane i from lane (i+2)%4
+	FADD_4S(16, 16, 17)          // | V16 = V16 + V17
+	VEXT $4, V16.B16, V16.B16, V17.B16 // | V17 = V16, lane i from lane (i+1)%4
+	FADD_4S(16, 16, 17)          // | V16 = V16 + V17
+	VDUP V16.S[0], V16.S4        // | V16 = its first value, four times
+	FDIVS F2, F16, F0            // | mean = sum / n
+	VDUP V0.S[0], V0.S4          // | V0 = its first value, four times
 	MOVD vector_n(R8), R3
 	MOVD vector_a(R8), R1
-	VEOR V16.B16, V16.B16, V16.B16
-	VEOR V17.B16, V17.B16, V17.B16
-	VEOR V18.B16, V18.B16, V18.B16
-	VEOR V19.B16, V19.B16, V19.B16
-	VEOR V20.B16, V20.B16, V20.B16
-	VEOR V21.B16, V21.B16, V21.B16
-	VEOR V22.B16, V22.B16, V22.B16
-	VEOR V23.B16, V23.B16, V23.B16
+	VEOR V16.B16, V16.B16, V16.B16 // | V16 = 0
+	VEOR V17.B16, V17.B16, V17.B16 // | V17 = 0
+	VEOR V18.B16, V18.B16, V18.B16 // | V18 = 0
+	VEOR V19.B16, V19.B16, V19.B16 // | V19 = 0
+	VEOR V20.B16, V20.B16, V20.B16 // | V20 = 0
+	VEOR V21.B16, V21.B16, V21.B16 // | V21 = 0
+	VEOR V22.B16, V22.B16, V22.B16 // | V22 = 0
+	VEOR V23.B16, V23.B16, V23.B16 // | V23 = 0
 variance:
-	FMOVQ 0(R1), F3
-	FSUB_4S(3, 3, 0)
-	VFMLA V3.S4, V3.S4, V16.S4
-	FMOVQ 16(R1), F3
-	FSUB_4S(3, 3, 0)
-	VFMLA V3.S4, V3.S4, V17.S4
-	FMOVQ 32(R1), F3
-	FSUB_4S(3, 3, 0)
-	VFMLA V3.S4, V3.S4, V18.S4
-	FMOVQ 48(R1), F3
-	FSUB_4S(3, 3, 0)
-	VFMLA V3.S4, V3.S4, V19.S4
-	FMOVQ 64(R1), F3
-	FSUB_4S(3, 3, 0)
-	VFMLA V3.S4, V3.S4, V20.S4
-	FMOVQ 80(R1), F3
-	FSUB_4S(3, 3, 0)
-	VFMLA V3.S4, V3.S4, V21.S4
-	FMOVQ 96(R1), F3
-	FSUB_4S(3, 3, 0)
-	VFMLA V3.S4, V3.S4, V22.S4
-	FMOVQ 112(R1), F3
-	FSUB_4S(3, 3, 0)
-	VFMLA V3.S4, V3.S4, V23.S4
+	FMOVQ 0(R1), F3              // | V3 = [a]
+	FSUB_4S(3, 3, 0)             // | V3 = V3 - V0
+	VFMLA V3.S4, V3.S4, V16.S4   // | V16 += V3 V3, fused
+	FMOVQ 16(R1), F3             // | V3 = [a+16]
+	FSUB_4S(3, 3, 0)             // | V3 = V3 - V0
+	VFMLA V3.S4, V3.S4, V17.S4   // | V17 += V3 V3, fused
+	FMOVQ 32(R1), F3             // | V3 = [a+32]
+	FSUB_4S(3, 3, 0)             // | V3 = V3 - V0
+	VFMLA V3.S4, V3.S4, V18.S4   // | V18 += V3 V3, fused
+	FMOVQ 48(R1), F3             // | V3 = [a+48]
+	FSUB_4S(3, 3, 0)             // | V3 = V3 - V0
+	VFMLA V3.S4, V3.S4, V19.S4   // | V19 += V3 V3, fused
+	FMOVQ 64(R1), F3             // | V3 = [a+64]
+	FSUB_4S(3, 3, 0)             // | V3 = V3 - V0
+	VFMLA V3.S4, V3.S4, V20.S4   // | V20 += V3 V3, fused
+	FMOVQ 80(R1), F3             // | V3 = [a+80]
+	FSUB_4S(3, 3, 0)             // | V3 = V3 - V0
+	VFMLA V3.S4, V3.S4, V21.S4   // | V21 += V3 V3, fused
+	FMOVQ 96(R1), F3             // | V3 = [a+96]
+	FSUB_4S(3, 3, 0)             // | V3 = V3 - V0
+	VFMLA V3.S4, V3.S4, V22.S4   // | V22 += V3 V3, fused
+	FMOVQ 112(R1), F3            // | V3 = [a+112]
+	FSUB_4S(3, 3, 0)             // | V3 = V3 - V0
+	VFMLA V3.S4, V3.S4, V23.S4   // | V23 += V3 V3, fused
 	ADD $128, R1
 	SUBS $32, R3
 	BNE variance
 	// all lanes into one: j with j+16, j+8, j+4, j+2, j+1
-	FADD_4S(16, 16, 20)
-	FADD_4S(17, 17, 21)
-	FADD_4S(18, 18, 22)
-	FADD_4S(19, 19, 23)
-	FADD_4S(16, 16, 18)
-	FADD_4S(17, 17, 19)
-	FADD_4S(16, 16, 17)
-	VEXT $8, V16.B16, V16.B16, V17.B16
-	FADD_4S(16, 16, 17)
-	VEXT $4, V16.B16, V16.B16, V17.B16
-	FADD_4S(16, 16, 17)
-	VDUP V16.S[0], V16.S4
+	FADD_4S(16, 16, 20)          // | V16 = V16 + V20
+	FADD_4S(17, 17, 21)          // | V17 = V17 + V21
+	FADD_4S(18, 18, 22)          // | V18 = V18 + V22
+	FADD_4S(19, 19, 23)          // | V19 = V19 + V23
+	FADD_4S(16, 16, 18)          // | V16 = V16 + V18
+	FADD_4S(17, 17, 19)          // | V17 = V17 + V19
+	FADD_4S(16, 16, 17)          // | V16 = V16 + V17
+	VEXT $8, V16.B16, V16.B16, V17.B16 // | V17 = V16, lane i from lane (i+2)%4
+	FADD_4S(16, 16, 17)          // | V16 = V16 + V17
+	VEXT $4, V16.B16, V16.B16, V17.B16 // | V17 = V16, lane i from lane (i+1)%4
+	FADD_4S(16, 16, 17)          // | V16 = V16 + V17
+	VDUP V16.S[0], V16.S4        // | V16 = its first value, four times
 	// scale = 1 / sqrt(sum / n + eps)
-	FDIVS F2, F16, F3
-	FMOVS vector_scale(R8), F4
-	FADDS F4, F3, F3
-	FSQRTS F3, F3
+	FDIVS F2, F16, F3            // | sum / n
+	FMOVS vector_scale(R8), F4   // | eps
+	FADDS F4, F3, F3             // | sum / n + eps
+	FSQRTS F3, F3                // | its root
 	FMOVS $1.0, F4
-	FDIVS F3, F4, F1
-	VDUP V1.S[0], V1.S4
+	FDIVS F3, F4, F1             // | 1 / the root
+	VDUP V1.S[0], V1.S4          // | V1 = its first value, four times
 	MOVD vector_n(R8), R3
 	MOVD vector_a(R8), R1
 write:
-	FMOVQ 0(R1), F3
-	FSUB_4S(3, 3, 0)
-	FMUL_4S(3, 3, 1)
-	FMOVQ 0(R2), F4
-	FMOVQ 0(R4), F5
-	VFMLA V4.S4, V3.S4, V5.S4
-	FMOVQ F5, 0(R0)
+	FMOVQ 0(R1), F3              // | V3 = [a]
+	FSUB_4S(3, 3, 0)             // | V3 = V3 - V0
+	FMUL_4S(3, 3, 1)             // | V3 = V3 * V1
+	FMOVQ 0(R2), F4              // | V4 = [b]
+	FMOVQ 0(R4), F5              // | V5 = [c]
+	VFMLA V4.S4, V3.S4, V5.S4    // | V5 += V3 V4, fused
+	FMOVQ F5, 0(R0)              // | [y] = V5
 	ADD $16, R0
 	ADD $16, R1
 	ADD $16, R2
@@ -1352,64 +1355,64 @@ TEXT ·rmsNormNEON(SB), NOSPLIT, $0-8
 	MOVD vector_b(R8), R2
 	MOVD vector_c(R8), R4
 	MOVD $elementary<>(SB), R9
-	SCVTFS R3, F2
-	VEOR V16.B16, V16.B16, V16.B16
-	VEOR V17.B16, V17.B16, V17.B16
-	VEOR V18.B16, V18.B16, V18.B16
-	VEOR V19.B16, V19.B16, V19.B16
-	VEOR V20.B16, V20.B16, V20.B16
-	VEOR V21.B16, V21.B16, V21.B16
-	VEOR V22.B16, V22.B16, V22.B16
-	VEOR V23.B16, V23.B16, V23.B16
+	SCVTFS R3, F2                // | n
+	VEOR V16.B16, V16.B16, V16.B16 // | V16 = 0
+	VEOR V17.B16, V17.B16, V17.B16 // | V17 = 0
+	VEOR V18.B16, V18.B16, V18.B16 // | V18 = 0
+	VEOR V19.B16, V19.B16, V19.B16 // | V19 = 0
+	VEOR V20.B16, V20.B16, V20.B16 // | V20 = 0
+	VEOR V21.B16, V21.B16, V21.B16 // | V21 = 0
+	VEOR V22.B16, V22.B16, V22.B16 // | V22 = 0
+	VEOR V23.B16, V23.B16, V23.B16 // | V23 = 0
 squares:
-	FMOVQ 0(R1), F3
-	VFMLA V3.S4, V3.S4, V16.S4
-	FMOVQ 16(R1), F3
-	VFMLA V3.S4, V3.S4, V17.S4
-	FMOVQ 32(R1), F3
-	VFMLA V3.S4, V3.S4, V18.S4
-	FMOVQ 48(R1), F3
-	VFMLA V3.S4, V3.S4, V19.S4
-	FMOVQ 64(R1), F3
-	VFMLA V3.S4, V3.S4, V20.S4
-	FMOVQ 80(R1), F3
-	VFMLA V3.S4, V3.S4, V21.S4
-	FMOVQ 96(R1), F3
-	VFMLA V3.S4, V3.S4, V22.S4
-	FMOVQ 112(R1), F3
-	VFMLA V3.S4, V3.S4, V23.S4
+	FMOVQ 0(R1), F3              // | V3 = [a]
+	VFMLA V3.S4, V3.S4, V16.S4   // | V16 += V3 V3, fused
+	FMOVQ 16(R1), F3             // | V3 = [a+16]
+	VFMLA V3.S4, V3.S4, V17.S4   // | V17 += V3 V3, fused
+	FMOVQ 32(R1), F3             // | V3 = [a+32]
+	VFMLA V3.S4, V3.S4, V18.S4   // | V18 += V3 V3, fused
+	FMOVQ 48(R1), F3             // | V3 = [a+48]
+	VFMLA V3.S4, V3.S4, V19.S4   // | V19 += V3 V3, fused
+	FMOVQ 64(R1), F3             // | V3 = [a+64]
+	VFMLA V3.S4, V3.S4, V20.S4   // | V20 += V3 V3, fused
+	FMOVQ 80(R1), F3             // | V3 = [a+80]
+	VFMLA V3.S4, V3.S4, V21.S4   // | V21 += V3 V3, fused
+	FMOVQ 96(R1), F3             // | V3 = [a+96]
+	VFMLA V3.S4, V3.S4, V22.S4   // | V22 += V3 V3, fused
+	FMOVQ 112(R1), F3            // | V3 = [a+112]
+	VFMLA V3.S4, V3.S4, V23.S4   // | V23 += V3 V3, fused
 	ADD $128, R1
 	SUBS $32, R3
 	BNE squares
 	// all lanes into one: j with j+16, j+8, j+4, j+2, j+1
-	FADD_4S(16, 16, 20)
-	FADD_4S(17, 17, 21)
-	FADD_4S(18, 18, 22)
-	FADD_4S(19, 19, 23)
-	FADD_4S(16, 16, 18)
-	FADD_4S(17, 17, 19)
-	FADD_4S(16, 16, 17)
-	VEXT $8, V16.B16, V16.B16, V17.B16
-	FADD_4S(16, 16, 17)
-	VEXT $4, V16.B16, V16.B16, V17.B16
-	FADD_4S(16, 16, 17)
-	VDUP V16.S[0], V16.S4
+	FADD_4S(16, 16, 20)          // | V16 = V16 + V20
+	FADD_4S(17, 17, 21)          // | V17 = V17 + V21
+	FADD_4S(18, 18, 22)          // | V18 = V18 + V22
+	FADD_4S(19, 19, 23)          // | V19 = V19 + V23
+	FADD_4S(16, 16, 18)          // | V16 = V16 + V18
+	FADD_4S(17, 17, 19)          // | V17 = V17 + V19
+	FADD_4S(16, 16, 17)          // | V16 = V16 + V17
+	VEXT $8, V16.B16, V16.B16, V17.B16 // | V17 = V16, lane i from lane (i+2)%4
+	FADD_4S(16, 16, 17)          // | V16 = V16 + V17
+	VEXT $4, V16.B16, V16.B16, V17.B16 // | V17 = V16, lane i from lane (i+1)%4
+	FADD_4S(16, 16, 17)          // | V16 = V16 + V17
+	VDUP V16.S[0], V16.S4        // | V16 = its first value, four times
 	// scale = 1 / sqrt(sum / n + eps)
-	FDIVS F2, F16, F3
-	FMOVS vector_scale(R8), F4
-	FADDS F4, F3, F3
-	FSQRTS F3, F3
+	FDIVS F2, F16, F3            // | sum / n
+	FMOVS vector_scale(R8), F4   // | eps
+	FADDS F4, F3, F3             // | sum / n + eps
+	FSQRTS F3, F3                // | its root
 	FMOVS $1.0, F4
-	FDIVS F3, F4, F1
-	VDUP V1.S[0], V1.S4
+	FDIVS F3, F4, F1             // | 1 / the root
+	VDUP V1.S[0], V1.S4          // | V1 = its first value, four times
 	MOVD vector_n(R8), R3
 	MOVD vector_a(R8), R1
 write:
-	FMOVQ 0(R1), F3
-	FMUL_4S(3, 3, 1)
-	FMOVQ 0(R2), F4
-	FMUL_4S(3, 3, 4)
-	FMOVQ F3, 0(R0)
+	FMOVQ 0(R1), F3              // | V3 = [a]
+	FMUL_4S(3, 3, 1)             // | V3 = V3 * V1
+	FMOVQ 0(R2), F4              // | V4 = [b]
+	FMUL_4S(3, 3, 4)             // | V3 = V3 * V4
+	FMOVQ F3, 0(R0)              // | [y] = V3
 	ADD $16, R0
 	ADD $16, R1
 	ADD $16, R2
@@ -1433,20 +1436,20 @@ TEXT ·ropeNEON(SB), NOSPLIT, $0-8
 	ADD R3<<2, R2, R6
 	ADD R3<<2, R4, R7
 loop:
-	FMOVQ 0(R1), F0
-	FMOVQ 0(R5), F1
-	FMOVQ 0(R2), F2
-	FMUL_4S(2, 0, 2)
-	FMOVQ 0(R4), F3
-	FMUL_4S(3, 1, 3)
-	FSUB_4S(2, 2, 3)
-	FMOVQ 0(R6), F4
-	FMUL_4S(4, 1, 4)
-	FMOVQ 0(R7), F5
-	FMUL_4S(5, 0, 5)
-	FADD_4S(4, 4, 5)
-	FMOVQ F2, 0(R0)
-	FMOVQ F4, 0(R10)
+	FMOVQ 0(R1), F0              // | V0 = [a]
+	FMOVQ 0(R5), F1              // | V1 = [a2]
+	FMOVQ 0(R2), F2              // | V2 = [b]
+	FMUL_4S(2, 0, 2)             // | V2 = V0 * V2
+	FMOVQ 0(R4), F3              // | V3 = [c]
+	FMUL_4S(3, 1, 3)             // | V3 = V1 * V3
+	FSUB_4S(2, 2, 3)             // | V2 = V2 - V3
+	FMOVQ 0(R6), F4              // | V4 = [b2]
+	FMUL_4S(4, 1, 4)             // | V4 = V1 * V4
+	FMOVQ 0(R7), F5              // | V5 = [c2]
+	FMUL_4S(5, 0, 5)             // | V5 = V0 * V5
+	FADD_4S(4, 4, 5)             // | V4 = V4 + V5
+	FMOVQ F2, 0(R0)              // | [y] = V2
+	FMOVQ F4, 0(R10)             // | [y2] = V4
 	ADD $16, R0
 	ADD $16, R1
 	ADD $16, R2
@@ -1471,11 +1474,11 @@ TEXT ·widenF16NEON(SB), NOSPLIT, $0-8
 	MOVD vector_c(R8), R4
 	MOVD $elementary<>(SB), R9
 loop:
-	FMOVQ 0(R1), F0
-	FCVTL_4S(1, 0)
-	FCVTL2_4S(2, 0)
-	FMOVQ F1, 0(R0)
-	FMOVQ F2, 16(R0)
+	FMOVQ 0(R1), F0              // | V0 = [a]
+	FCVTL_4S(1, 0)               // | V1 = float32(low half of V0)
+	FCVTL2_4S(2, 0)              // | V2 = float32(high half of V0)
+	FMOVQ F1, 0(R0)              // | [y] = V1
+	FMOVQ F2, 16(R0)             // | [y+16] = V2
 	ADD $32, R0
 	ADD $16, R1
 	SUBS $8, R3
@@ -1493,13 +1496,13 @@ TEXT ·widenBF16NEON(SB), NOSPLIT, $0-8
 	MOVD vector_b(R8), R2
 	MOVD vector_c(R8), R4
 	MOVD $elementary<>(SB), R9
-	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V3.B16, V3.B16, V3.B16  // | V3 = 0
 loop:
-	FMOVQ 0(R1), F0
-	VZIP1 V0.H8, V3.H8, V1.H8
-	VZIP2 V0.H8, V3.H8, V2.H8
-	FMOVQ F1, 0(R0)
-	FMOVQ F2, 16(R0)
+	FMOVQ 0(R1), F0              // | V0 = [a]
+	VZIP1 V0.H8, V3.H8, V1.H8    // | V1 = 0 a0 0 a1 0 a2 0 a3, the low half of a lane first
+	VZIP2 V0.H8, V3.H8, V2.H8    // | V2 = 0 a4 0 a5 0 a6 0 a7
+	FMOVQ F1, 0(R0)              // | [y] = V1
+	FMOVQ F2, 16(R0)             // | [y+16] = V2
 	ADD $32, R0
 	ADD $16, R1
 	SUBS $8, R3
@@ -1518,11 +1521,11 @@ TEXT ·roundF16NEON(SB), NOSPLIT, $0-8
 	MOVD vector_c(R8), R4
 	MOVD $elementary<>(SB), R9
 loop:
-	FMOVQ 0(R1), F0
-	FMOVQ 16(R1), F1
-	FCVTN_4H(2, 0)
-	FCVTN2_8H(2, 1)
-	FMOVQ F2, 0(R0)
+	FMOVQ 0(R1), F0              // | V0 = [a]
+	FMOVQ 16(R1), F1             // | V1 = [a+16]
+	FCVTN_4H(2, 0)               // | low half of V2 = float16(V0)
+	FCVTN2_8H(2, 1)              // | high half of V2 = float16(V1)
+	FMOVQ F2, 0(R0)              // | [y] = V2
 	ADD $16, R0
 	ADD $32, R1
 	SUBS $8, R3
@@ -1540,31 +1543,31 @@ TEXT ·roundBF16NEON(SB), NOSPLIT, $0-8
 	MOVD vector_b(R8), R2
 	MOVD vector_c(R8), R4
 	MOVD $elementary<>(SB), R9
-	FMOVQ 576(R9), F16 // 1 bit
-	FMOVQ 592(R9), F17 // 7fff
-	FMOVQ 608(R9), F18 // quiet
-	VSHL $16, V18.S4, V18.S4
+	FMOVQ 576(R9), F16           // | V16 = 1 bit
+	FMOVQ 592(R9), F17           // | V17 = 7fff
+	FMOVQ 608(R9), F18           // | V18 = quiet
+	VSHL $16, V18.S4, V18.S4     // | V18 = 0x400000
 loop:
-	FMOVQ 0(R1), F0
+	FMOVQ 0(R1), F0              // | V0 = [a]
 	// bits + 0x7fff + the last bit that stays, or of a NaN bits | 0x400000; the upper half of it
-	VUSHR $16, V0.S4, V1.S4
-	VAND V16.B16, V1.B16, V1.B16
-	VADD V17.S4, V1.S4, V1.S4
-	VADD V0.S4, V1.S4, V1.S4
-	VORR V18.B16, V0.B16, V2.B16
-	FCMEQ_4S(3, 0, 0)
-	VBIT V3.B16, V1.B16, V2.B16
-	FMOVQ 16(R1), F4
+	VUSHR $16, V0.S4, V1.S4      // | V1 = V0 >> 16, unsigned
+	VAND V16.B16, V1.B16, V1.B16 // | V1 = V1 & V16
+	VADD V17.S4, V1.S4, V1.S4    // | V1 = V1 + V17, integers
+	VADD V0.S4, V1.S4, V1.S4     // | V1 = V1 + V0, integers
+	VORR V18.B16, V0.B16, V2.B16 // | V2 = V0 | V18
+	FCMEQ_4S(3, 0, 0)            // | V3 = V0 == V0
+	VBIT V3.B16, V1.B16, V2.B16  // | V2 = V1 where V3
+	FMOVQ 16(R1), F4             // | V4 = [a+16]
 	// bits + 0x7fff + the last bit that stays, or of a NaN bits | 0x400000; the upper half of it
-	VUSHR $16, V4.S4, V5.S4
-	VAND V16.B16, V5.B16, V5.B16
-	VADD V17.S4, V5.S4, V5.S4
-	VADD V4.S4, V5.S4, V5.S4
-	VORR V18.B16, V4.B16, V6.B16
-	FCMEQ_4S(7, 4, 4)
-	VBIT V7.B16, V5.B16, V6.B16
-	VUZP2 V6.H8, V2.H8, V0.H8
-	FMOVQ F0, 0(R0)
+	VUSHR $16, V4.S4, V5.S4      // | V5 = V4 >> 16, unsigned
+	VAND V16.B16, V5.B16, V5.B16 // | V5 = V5 & V16
+	VADD V17.S4, V5.S4, V5.S4    // | V5 = V5 + V17, integers
+	VADD V4.S4, V5.S4, V5.S4     // | V5 = V5 + V4, integers
+	VORR V18.B16, V4.B16, V6.B16 // | V6 = V4 | V18
+	FCMEQ_4S(7, 4, 4)            // | V7 = V4 == V4
+	VBIT V7.B16, V5.B16, V6.B16  // | V6 = V5 where V7
+	VUZP2 V6.H8, V2.H8, V0.H8    // | V0 = the upper halves of V2, then of V6
+	FMOVQ F0, 0(R0)              // | [y] = V0
 	ADD $16, R0
 	ADD $32, R1
 	SUBS $8, R3

@@ -37,6 +37,9 @@ func vectorsNEON() []byte {
 // Loops over values. Everywhere:
 //
 //	R8 vector; R3 values left; R0 y; R1 a; R2 b; R4 c; R9 constants, four times each
+//
+// Every instruction of four values is a step of the loop of the same name in vector_generic.go, with the same roundings; the second column is what
+// it does. No tails: the caller gives whole blocks (type vector). FMAX and FMIN give a NaN where there is one, which the comparisons of plain Go keep too.
 
 `
 	for i, c := range n.constants {
@@ -50,6 +53,17 @@ func vectorsNEON() []byte {
 
 // line writes one instruction.
 func (n *neon) line(format string, args ...any) { fmt.Fprintf(n, "\t"+format+"\n", args...) }
+
+// means writes one instruction, and beside it what it does.
+func (n *neon) means(instruction, format string, args ...any) {
+	fmt.Fprintf(n, "\t%-28s // | %s\n", instruction, fmt.Sprintf(format, args...))
+}
+
+// signs are what stands between the operands of an instruction in the second column.
+var signs = map[string]string{
+	"FADD_4S": "+", "FSUB_4S": "-", "FMUL_4S": "*", "FDIV_4S": "/", "FCMGT_4S": ">", "FCMEQ_4S": "==", "FMAX_4S": "max", "FMIN_4S": "min",
+	"VADD": "+", "VSUB": "-", "VAND": "&", "VORR": "|", "VEOR": "^",
+}
 
 func (n *neon) comment(text string) { n.line("// %s", text) }
 
@@ -71,26 +85,62 @@ func (n *neon) load(name string, to int) {
 	if at < 0 {
 		panic("no constant " + name)
 	}
-	n.line("FMOVQ %d(R9), F%d // %s", 16*at, to, name)
+	n.means(fmt.Sprintf("FMOVQ %d(R9), F%d", 16*at, to), "V%d = %s", to, name)
 }
 
-func (n *neon) fma(d, a, b int) { n.line("VFMLA V%d.S4, V%d.S4, V%d.S4", b, a, d) } // d += a*b
-func (n *neon) fms(d, a, b int) { n.line("VFMLS V%d.S4, V%d.S4, V%d.S4", b, a, d) } // d -= a*b
+func (n *neon) fma(d, a, b int) {
+	n.means(fmt.Sprintf("VFMLA V%d.S4, V%d.S4, V%d.S4", b, a, d), "V%d += V%d V%d, fused", d, a, b)
+}
+func (n *neon) fms(d, a, b int) {
+	n.means(fmt.Sprintf("VFMLS V%d.S4, V%d.S4, V%d.S4", b, a, d), "V%d -= V%d V%d, fused", d, a, b)
+}
+
+// op writes a macro of neon_arm64.h.
 func (n *neon) op(name string, r ...int) {
 	var args []string
 	for _, v := range r {
 		args = append(args, fmt.Sprint(v))
 	}
-	n.line("%s(%s)", name, strings.Join(args, ", "))
+	call := fmt.Sprintf("%s(%s)", name, strings.Join(args, ", "))
+	if len(r) == 3 {
+		n.means(call, "V%d = V%d %s V%d", r[0], r[1], sign(name), r[2])
+		return
+	}
+	what, ok := map[string]string{
+		"SSHR1_4S": "V%d = V%d >> 1", "SSHR31_4S": "V%d = V%d >> 31", "FCVTL_4S": "V%d = float32(low half of V%d)", "FCVTL2_4S": "V%d = float32(high half of V%d)",
+		"FCVTN_4H": "low half of V%d = float16(V%d)", "FCVTN2_8H": "high half of V%d = float16(V%d)",
+	}[name]
+	if !ok {
+		panic("no meaning of " + name)
+	}
+	n.means(call, what, r[0], r[1])
 }
+
+func sign(name string) string {
+	if s, ok := signs[name]; ok {
+		return s
+	}
+	panic("no sign of " + name)
+}
+
 func (n *neon) add(d, a, b int) { n.op("FADD_4S", d, a, b) }
 func (n *neon) sub(d, a, b int) { n.op("FSUB_4S", d, a, b) }
 func (n *neon) mul(d, a, b int) { n.op("FMUL_4S", d, a, b) }
 func (n *neon) bits(name string, d, a, b int) {
-	n.line("%s V%d.B16, V%d.B16, V%d.B16", name, b, a, d)
+	code := fmt.Sprintf("%s V%d.B16, V%d.B16, V%d.B16", name, b, a, d)
+	switch {
+	case name == "VBIT":
+		n.means(code, "V%d = V%d where V%d", d, a, b)
+	case name == "VORR" && a == b:
+		n.means(code, "V%d = V%d", d, a)
+	case name == "VEOR" && a == b:
+		n.means(code, "V%d = 0", d)
+	default:
+		n.means(code, "V%d = V%d %s V%d", d, a, sign(name), b)
+	}
 }
 func (n *neon) ints(name string, d, a, b int) {
-	n.line("%s V%d.S4, V%d.S4, V%d.S4", name, b, a, d)
+	n.means(fmt.Sprintf("%s V%d.S4, V%d.S4, V%d.S4", name, b, a, d), "V%d = V%d %s V%d, integers", d, a, sign(name), b)
 }
 func (n *neon) move(to, from int) { n.bits("VORR", to, from, from) }
 
@@ -121,9 +171,22 @@ func (n *neon) loop(label string, values int, pointers map[string]int, body func
 	n.line("BNE %s", label)
 }
 
-func (n *neon) read(pointer string, at, to int) { n.line("FMOVQ %d(%s), F%d", at, pointer, to) }
+// arrays are what the pointers point into; of a rope, to a first half, and the others to the second.
+var arrays = map[string]string{"R0": "y", "R1": "a", "R2": "b", "R4": "c", "R10": "y2", "R5": "a2", "R6": "b2", "R7": "c2"}
+
+// place is where a pointer and so many bytes point, in the second column.
+func place(pointer string, at int) string {
+	if at == 0 {
+		return arrays[pointer]
+	}
+	return fmt.Sprintf("%s+%d", arrays[pointer], at)
+}
+
+func (n *neon) read(pointer string, at, to int) {
+	n.means(fmt.Sprintf("FMOVQ %d(%s), F%d", at, pointer, to), "V%d = [%s]", to, place(pointer, at))
+}
 func (n *neon) write(from int, pointer string, at int) {
-	n.line("FMOVQ F%d, %d(%s)", from, at, pointer)
+	n.means(fmt.Sprintf("FMOVQ F%d, %d(%s)", from, at, pointer), "[%s] = V%d", place(pointer, at), from)
 }
 
 // horner evaluates a polynomial of x whose coefficients are named from the highest; the result is in a or b, and returned.
@@ -177,7 +240,7 @@ func (n *neon) powers(i, s1 int) {
 	n.load("bias", 7)
 	for _, s := range []int{s1, i} {
 		n.ints("VADD", s, s, 7)
-		n.line("VSHL $23, V%d.S4, V%d.S4", s, s)
+		n.means(fmt.Sprintf("VSHL $23, V%d.S4, V%d.S4", s, s), "V%d <<= 23", s)
 	}
 }
 
@@ -321,9 +384,14 @@ func (n *neon) elementwise() {
 	n.line("RET")
 }
 
+// everywhere puts the first value of a register into all four lanes.
+func (n *neon) everywhere(r int) {
+	n.means(fmt.Sprintf("VDUP V%d.S[0], V%d.S4", r, r), "V%d = its first value, four times", r)
+}
+
 func (n *neon) broadcast(from string, to int) {
 	n.line("FMOVS %s, F%d", from, to)
-	n.line("VDUP V%d.S[0], V%d.S4", to, to)
+	n.everywhere(to)
 }
 
 // The 32 sums of a row are in V16 to V23.
@@ -349,10 +417,10 @@ func (n *neon) reduce(op func(d, a, b int)) {
 		}
 	}
 	for _, bytes := range []int{8, 4} {
-		n.line("VEXT $%d, V16.B16, V16.B16, V17.B16", bytes)
+		n.means(fmt.Sprintf("VEXT $%d, V16.B16, V16.B16, V17.B16", bytes), "V17 = V16, lane i from lane (i+%d)%%4", bytes/4)
 		op(16, 16, 17)
 	}
-	n.line("VDUP V16.S[0], V16.S4")
+	n.everywhere(16)
 }
 
 func (n *neon) softmax() {
@@ -400,17 +468,17 @@ func (n *neon) norms() {
 	inverse := func() {
 		n.reduce(n.add)
 		n.comment("scale = 1 / sqrt(sum / n + eps)")
-		n.line("FDIVS F%d, F16, F3", count)
-		n.line("FMOVS vector_scale(R8), F4")
-		n.line("FADDS F4, F3, F3")
-		n.line("FSQRTS F3, F3")
+		n.means(fmt.Sprintf("FDIVS F%d, F16, F3", count), "sum / n")
+		n.means("FMOVS vector_scale(R8), F4", "eps")
+		n.means("FADDS F4, F3, F3", "sum / n + eps")
+		n.means("FSQRTS F3, F3", "its root")
 		n.line("FMOVS $1.0, F4")
-		n.line("FDIVS F3, F4, F1")
-		n.line("VDUP V1.S[0], V1.S4")
+		n.means("FDIVS F3, F4, F1", "1 / the root")
+		n.everywhere(scale)
 		n.again()
 	}
 	n.function("layerNorm", "y = (a - mean(a)) / sqrt(variance(a) + scale) * b + c")
-	n.line("SCVTFS R3, F%d", count)
+	n.means(fmt.Sprintf("SCVTFS R3, F%d", count), "n")
 	n.clear()
 	n.loop("mean", 32, map[string]int{"R1": 128}, func() {
 		for i := range 8 {
@@ -419,8 +487,8 @@ func (n *neon) norms() {
 		}
 	})
 	n.reduce(n.add)
-	n.line("FDIVS F%d, F16, F%d", count, mean)
-	n.line("VDUP V%d.S[0], V%d.S4", mean, mean)
+	n.means(fmt.Sprintf("FDIVS F%d, F16, F%d", count, mean), "mean = sum / n")
+	n.everywhere(mean)
 	n.again()
 	n.clear()
 	n.loop("variance", 32, map[string]int{"R1": 128}, func() {
@@ -443,7 +511,7 @@ func (n *neon) norms() {
 	n.line("RET")
 
 	n.function("rmsNorm", "y = a / sqrt(mean(a²) + scale) * b")
-	n.line("SCVTFS R3, F%d", count)
+	n.means(fmt.Sprintf("SCVTFS R3, F%d", count), "n")
 	n.clear()
 	n.loop("squares", 32, map[string]int{"R1": 128}, func() {
 		for i := range 8 {
@@ -507,8 +575,8 @@ func (n *neon) conversions() {
 	n.bits("VEOR", 3, 3, 3)
 	n.loop("loop", 8, widen, func() {
 		n.read("R1", 0, 0)
-		n.line("VZIP1 V0.H8, V3.H8, V1.H8")
-		n.line("VZIP2 V0.H8, V3.H8, V2.H8")
+		n.means("VZIP1 V0.H8, V3.H8, V1.H8", "V1 = 0 a0 0 a1 0 a2 0 a3, the low half of a lane first")
+		n.means("VZIP2 V0.H8, V3.H8, V2.H8", "V2 = 0 a4 0 a5 0 a6 0 a7")
 		n.write(1, "R0", 0)
 		n.write(2, "R0", 16)
 	})
@@ -528,13 +596,13 @@ func (n *neon) conversions() {
 	n.load("1 bit", 16)
 	n.load("7fff", 17)
 	n.load("quiet", 18)
-	n.line("VSHL $16, V18.S4, V18.S4")
+	n.means("VSHL $16, V18.S4, V18.S4", "V18 = 0x400000")
 	n.loop("loop", 8, round, func() {
 		for i := range 2 {
 			x, up, nan := 4*i, 4*i+1, 4*i+2
 			n.read("R1", 16*i, x)
 			n.comment("bits + 0x7fff + the last bit that stays, or of a NaN bits | 0x400000; the upper half of it")
-			n.line("VUSHR $16, V%d.S4, V%d.S4", x, up)
+			n.means(fmt.Sprintf("VUSHR $16, V%d.S4, V%d.S4", x, up), "V%d = V%d >> 16, unsigned", up, x)
 			n.bits("VAND", up, up, 16)
 			n.ints("VADD", up, up, 17)
 			n.ints("VADD", up, up, x)
@@ -542,7 +610,7 @@ func (n *neon) conversions() {
 			n.op("FCMEQ_4S", 4*i+3, x, x)
 			n.insert(nan, up, 4*i+3)
 		}
-		n.line("VUZP2 V6.H8, V2.H8, V0.H8")
+		n.means("VUZP2 V6.H8, V2.H8, V0.H8", "V0 = the upper halves of V2, then of V6")
 		n.write(0, "R0", 0)
 	})
 	n.line("RET")
