@@ -126,7 +126,11 @@ func (m *meter) warm(s *sampler) error {
 	if err := m.sample(s); err != nil || s.spent >= m.patient {
 		return err
 	}
-	s.row.Samples, s.spent = nil, 0
+	first := s.row.Samples[0].Seconds
+	s.row.Samples, s.spent, s.done = nil, 0, false
+	if first >= m.time.Seconds() {
+		return nil
+	}
 	for {
 		took, err := s.once()
 		most := 1 << 20
