@@ -25,7 +25,7 @@ func writeDumped(ts *testscript.TestScript, neg bool, args []string) {
 		class = compare.Class(args[3])
 	}
 	var in shapes.Inputs
-	nodes := func(shapes.Probe) {}
+	var nodes func(probe shapes.Probe)
 	if args[1] == "mini" {
 		target := enginetest.Target()
 		c, err := target.Set.Case(args[2])

@@ -286,9 +286,9 @@ func (r *Reader) bind(c shapes.Config, in shapes.Inputs) (*Binding, error) {
 	for _, n := range all {
 		bind.nodes[n.Name] = n
 	}
-	bind.mapped = compile(r.Manifest.Map)
-	bind.named = compile(r.naming(c))
-	for i, rule := range bind.mapped {
+	bind.mapped = newRuleSet(r.Manifest.Map)
+	bind.named = newRuleSet(r.naming(c))
+	for i, rule := range bind.mapped.list {
 		for k, p := range rule.patterns {
 			if !slices.ContainsFunc(all, func(n shapes.Node) bool { _, ok := p.match(n.Name); return ok }) {
 				return nil, fmt.Errorf("map[%d]: %s fits no node of the model (llavaref nodes lists them)", i, quote(rule.Node[k]))
@@ -362,13 +362,53 @@ func compile(rules []Rule) []compiled {
 	return out
 }
 
+// ruleSet finds the rules about a node without looking at all of them: a naming of modules has one for every node.
+type ruleSet struct {
+	list  []compiled
+	exact map[string][]about // by the node's name
+	open  []about            // rules with a number in the node's name
+}
+
+// about is a rule that may be about a node.
+type about struct {
+	rule, part int // number of the rule, and of the name among the rule's
+	i          int // number of the layer
+}
+
+func newRuleSet(rules []Rule) ruleSet {
+	s := ruleSet{list: compile(rules), exact: map[string][]about{}}
+	for r, rule := range s.list {
+		for k, p := range rule.patterns {
+			if p.re == nil {
+				s.exact[p.exact] = append(s.exact[p.exact], about{rule: r, part: k})
+			} else {
+				s.open = append(s.open, about{rule: r, part: k})
+			}
+		}
+	}
+	return s
+}
+
+// about lists the rules about a node, in their own order.
+func (s ruleSet) about(node string) []about {
+	out := slices.Clone(s.exact[node])
+	for _, a := range s.open {
+		if i, ok := s.list[a.rule].patterns[a.part].match(node); ok {
+			a.i = i
+			out = append(out, a)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b about) int { return a.rule - b.rule })
+	return out
+}
+
 // binder is a Binding under construction.
 type binder struct {
 	*Binding
 	config        shapes.Config
 	dims          shapes.Dims
 	nodes         map[string]shapes.Node
-	mapped, named []compiled
+	mapped, named ruleSet
 	used          map[string]bool
 }
 
@@ -419,26 +459,21 @@ func (b *binder) node(n shapes.Node) error {
 }
 
 // hits lists the rules that have arrays for a node; spoken says whether any rule is about it.
-func (b *binder) hits(rules []compiled, n shapes.Node) (hits []hit, spoken bool) {
-	for _, rule := range rules {
-		for k, p := range rule.patterns {
-			i, ok := p.match(n.Name)
-			if !ok {
-				continue
+func (b *binder) hits(rules ruleSet, n shapes.Node) (hits []hit, spoken bool) {
+	for _, a := range rules.about(n.Name) {
+		rule := rules.list[a.rule]
+		spoken = true
+		h := hit{rule: rule, i: a.i, part: a.part}
+		for _, name := range rule.tensors() {
+			parts := b.parts(name, a.i, rule.Join != "")
+			if parts == nil {
+				h.names = nil
+				break
 			}
-			spoken = true
-			h := hit{rule: rule, i: i, part: k}
-			for _, name := range rule.tensors() {
-				parts := b.parts(name, i, rule.Join != "")
-				if parts == nil {
-					h.names = nil
-					break
-				}
-				h.names = append(h.names, parts)
-			}
-			if h.names != nil {
-				hits = append(hits, h)
-			}
+			h.names = append(h.names, parts)
+		}
+		if h.names != nil {
+			hits = append(hits, h)
 		}
 	}
 	return hits, spoken

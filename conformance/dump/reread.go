@@ -90,17 +90,14 @@ func (b *Binding) Reread(node string) []conformance.Reading {
 
 // betterNaming says which naming fits more arrays than the manifest's, where one fits many more.
 func (r *Reader) betterNaming(c shapes.Config) string {
+	all := shapes.Nodes(c)
 	count := func(naming string) int {
 		found := map[string]bool{}
-		all := shapes.Nodes(c)
-		for _, rule := range compile(Rules(naming, c)) {
-			for _, n := range all {
-				i, ok := rule.patterns[0].match(n.Name)
-				if !ok {
-					continue
-				}
-				for _, name := range rule.tensors() {
-					if name, ok = fill(name, i); ok {
+		rules := newRuleSet(Rules(naming, c))
+		for _, n := range all {
+			for _, a := range rules.about(n.Name) {
+				for _, name := range rules.list[a.rule].tensors() {
+					if name, ok := fill(name, a.i); ok {
 						if name = strings.ReplaceAll(name, partMark, "0"); r.arrays[name] != nil {
 							found[name] = true
 						}

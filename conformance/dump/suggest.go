@@ -341,7 +341,7 @@ func (s *suggester) fusedError(a *array, rule Rule, values []float32) (float64, 
 	r := &Reader{arrays: map[string]*array{a.name: {name: a.name, file: a.file, dtype: a.dtype, shape: a.shape, values: func() ([]float32, error) { return values, nil }}},
 		Manifest: Manifest{Naming: NoNaming, Class: "f32"}}
 	b := binder{Binding: &Binding{reader: r, plans: map[string]*plan{}, wrong: map[string]string{}, reason: map[string]string{}}, config: s.config, dims: s.dims,
-		used: map[string]bool{}, nodes: map[string]shapes.Node{}, mapped: compile([]Rule{rule})}
+		used: map[string]bool{}, nodes: map[string]shapes.Node{}, mapped: newRuleSet([]Rule{rule})}
 	for _, n := range s.nodes {
 		b.nodes[n.Name] = n
 	}
