@@ -53,7 +53,7 @@ instead of the text: ids, text, sizes, what ended it.`,
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.model, "model", "", "the folder of a checkpoint")
-	fs.StringArrayVar(&f.images, "image", nil, "an image file, PNG, GIF or JPEG; may be given several times")
+	fs.StringArrayVar(&f.images, "image", nil, "an image file, PNG, BMP, GIF, JPEG or lossless WebP; may be given several times")
 	fs.StringVar(&f.prompt, "prompt", "", "the question")
 	fs.StringVar(&f.messages, "messages", "", "a file with a conversation, instead of --prompt")
 	fs.IntVar(&f.maxNewTokens, "max-new-tokens", 128, "stop after as many tokens, if no end-of-sequence comes before")

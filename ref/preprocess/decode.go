@@ -18,12 +18,12 @@ const maxImageFile = maxPixels*8 + 1<<20
 // Picture is an image that was read from a file.
 type Picture struct {
 	Image
-	Format      string // "png", "gif" or "jpeg"
+	Format      string // "png", "bmp", "gif", "jpeg" or "webp"
 	Orientation int    // the EXIF orientation that was applied, 1 to 8; 1 is none
 	Warning     string // why other libraries may read other pixels from the file; empty if they do not
 }
 
-// ReadImage reads a PNG, a GIF or a JPEG as load_image of transformers 4.39 to 5.23 does with Pillow when it is given a path:
+// ReadImage reads a PNG, a BMP, a GIF, a JPEG or a lossless WebP as load_image of transformers 4.39 to 5.23 does with Pillow when it is given a path:
 // the first frame, turned as its EXIF orientation says, as RGB without its alpha.
 func ReadImage(path string) (Picture, error) {
 	info, err := os.Stat(path)
@@ -64,10 +64,14 @@ func DecodeImage(data []byte) (Picture, error) {
 		p, err = decodeGIF(data)
 	case "jpeg":
 		p, err = decodeJPEG(data)
+	case "bmp":
+		p, err = decodeBMP(data)
+	case "webp":
+		p, err = decodeWebP(data)
 	case "":
-		err = fmt.Errorf("starts with %q, want a PNG, a GIF or a JPEG", data[:min(len(data), 8)])
+		err = fmt.Errorf("starts with %q, want a PNG, a BMP, a GIF, a JPEG or a WebP", data[:min(len(data), 8)])
 	default:
-		err = fmt.Errorf("%s is not supported, want a PNG, a GIF or a JPEG", format)
+		err = fmt.Errorf("%s is not supported, want a PNG, a BMP, a GIF, a JPEG or a WebP", format)
 	}
 	if err != nil {
 		return Picture{}, err
@@ -87,9 +91,9 @@ func sniff(data []byte) string {
 	case starts("\xff\xd8\xff"):
 		return "jpeg"
 	case starts("RIFF") && len(data) >= 12 && string(data[8:12]) == "WEBP":
-		return "WebP"
+		return "webp"
 	case starts("BM"):
-		return "BMP"
+		return "bmp"
 	case starts("II*\x00"), starts("MM\x00*"):
 		return "TIFF"
 	case starts("\x93NUMPY"):

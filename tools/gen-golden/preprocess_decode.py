@@ -377,6 +377,78 @@ def jpegs() -> dict[str, bytes]:
     }
 
 
+def bitmaps() -> dict[str, bytes]:
+    """BMP: each depth, bottom-up and top-down, short palettes, and what few programs write."""
+    files = {}
+    rng = np.random.default_rng(12)
+    for bits in (1, 4, 8):
+        width, height, colours = 13, 7, 1 << bits
+        table = rng.integers(0, 256, (colours, 4), dtype=np.uint8).tobytes()
+        rows = [r + bytes(-len(r) % 4) for r in pack(rng.integers(0, colours, (height, width, 1)), bits)]
+        files[f"bmp-{bits}"] = bitmap(width, height, bits, table, b"".join(rows))
+        files[f"bmp-{bits}-top-down"] = bitmap(width, -height, bits, table, b"".join(rows))
+        grey = b"".join(bytes([v, v, v, 0]) for v in (i * 255 // (colours - 1) for i in range(colours)))
+        files[f"bmp-{bits}-grey"] = bitmap(width, height, bits, grey, b"".join(rows))
+    table = rng.integers(0, 256, (5, 4), dtype=np.uint8).tobytes()
+    few = rng.integers(0, 5, (6, 8), dtype=np.uint8).tobytes()
+    files["bmp-8-few-colours"] = bitmap(8, 6, 8, table, few, colours=5)
+    files["bmp-8-beyond-palette"] = bitmap(8, 6, 8, table, few[:-1] + b"\x05", colours=5)
+    for bits in (24, 32):
+        for width in (5, 6, 7, 8):
+            rows = rng.integers(0, 256, (4, width * bits // 8), dtype=np.uint8)
+            body = b"".join(bytes(r) + bytes(-len(r) % 4) for r in rows)
+            files[f"bmp-{bits}-wide-{width}"] = bitmap(width, 4, bits, b"", body)
+    files["bmp-32-top-down"] = bitmap(8, -4, 32, b"", body)
+    files["bmp-32-v4"] = bitmap(8, 4, 32, b"", body, more=struct.pack("<IIIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, 0x73524742) + bytes(48), compression=3)
+    files["bmp-24-gap"] = bitmap(5, 4, 24, b"", files["bmp-24-wide-5"][54:], gap=6)
+    files["bmp-16"] = bitmap(8, 4, 16, b"", body[: 8 * 4 * 2])
+    files["bmp-truncated"] = files["bmp-24-wide-8"][:-3]
+    files["bmp-trailing"] = files["bmp-24-wide-8"] + b"more"
+    files["bmp-header-only"] = files["bmp-24-wide-8"][:54]
+    files["bmp-huge"] = bitmap(30000, 30000, 24, b"", body)
+    return files
+
+
+def bitmap(width: int, height: int, bits: int, table: bytes, body: bytes, colours: int = 0, more: bytes = b"", compression: int = 0, gap: int = 0) -> bytes:
+    head = struct.pack("<IiiHHIIiiII", 40 + len(more), width, height, 1, bits, compression, len(body), 2835, 2835, colours, 0) + more
+    start = 14 + len(head) + len(table) + gap
+    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + head + table + bytes(gap) + body
+
+
+def webps() -> dict[str, bytes]:
+    noise = Image.fromarray(random_samples(13, 21, 10, 8, RGB).astype(np.uint8))
+    y, x = np.mgrid[0:40, 0:50]
+    smooth = Image.fromarray(np.stack((x * 5, y * 6, (x + y) * 2), axis=-1).astype(np.uint8))
+    clear = Image.fromarray(random_samples(14, 9, 8, 8, RGB_ALPHA).astype(np.uint8))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+
+    def save(m: Image.Image, **options) -> bytes:
+        out = io.BytesIO()
+        m.save(out, "WEBP", **options)
+        return out.getvalue()
+
+    plain = save(smooth, lossless=True)
+    return {
+        "webp-lossless": plain,
+        "webp-lossless-noise": save(noise, lossless=True),
+        "webp-lossless-grey": save(noise.convert("L"), lossless=True),
+        "webp-lossless-palette": save(smooth.quantize(9), lossless=True),
+        "webp-lossless-one-colour": save(Image.new("RGB", (60, 40), (10, 20, 30)), lossless=True),
+        "webp-lossless-fast": save(smooth, lossless=True, quality=0, method=0),
+        "webp-lossless-alpha": save(clear, lossless=True),
+        "webp-lossless-alpha-exact": save(clear, lossless=True, exact=True),
+        "webp-lossless-exif": save(noise, lossless=True, exif=turned.tobytes()),
+        "webp-lossless-xmp": save(noise, lossless=True, xmp=b'<x tiff:Orientation="6"/>'),
+        "webp-lossless-icc": save(noise, lossless=True, icc_profile=b"profile"),
+        "webp-lossless-animated": save(noise, lossless=True, save_all=True, append_images=[Image.eval(noise, lambda v: 255 - v)]),
+        "webp-lossy": save(smooth, quality=90),
+        "webp-lossy-alpha": save(clear, quality=90),
+        "webp-truncated": plain[: len(plain) // 2],
+        "webp-header-only": plain[:25],
+    }
+
+
 def others() -> dict[str, bytes]:
     m = Image.fromarray(random_samples(11, 6, 4, 8, RGB).astype(np.uint8))
     files = {}
@@ -401,7 +473,7 @@ def read(data: bytes) -> dict:
 
 
 def make() -> dict:
-    files = every_kind() | transparency() | palettes() | chunks() | orientations() | damage() | animations() | gifs() | jpegs() | others()
+    files = every_kind() | transparency() | palettes() | chunks() | orientations() | damage() | animations() | gifs() | jpegs() | others() | bitmaps() | webps()
     cases = []
     for name, data in files.items():
         got = read(data)
