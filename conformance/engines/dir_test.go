@@ -660,6 +660,29 @@ func TestEveryNamingIsRead(t *testing.T) {
 	}
 }
 
+// GGUF files hold the vision layers up to the feature layer: the last one is skipped, and nothing else.
+func TestATowerWithoutItsLastLayer(t *testing.T) {
+	v := compute(t, enginetest.Graph{}, "image")
+	d := plainDump(v)
+	d.manifest["naming"] = "gguf"
+	ggufNames("ffn_up", "ffn_down")(d)
+	for name := range maps.Clone(d.arrays) {
+		if name == "v.blk.2" || strings.HasPrefix(name, "v.blk.2.") || name == "v.pooled" || name == "v.post_ln" {
+			delete(d.arrays, name)
+		}
+	}
+	dir := t.TempDir()
+	d.write(dir, "npy")
+	run, text := judged(t, dir, "image")
+	const layer = 14 // nodes
+	if c := run.Coverage(); run.Status() != conformance.Pass || c.Skipped != layer+2 || c.Checked != len(v)-layer-2 {
+		t.Errorf("%v, %d skipped, want pass and %d skipped:\n%s", run.Status(), c.Skipped, layer+2, text)
+	}
+	if want := "the dump has no array for it, and the logits do not need it: vision_tower.vision_model.encoder.layers.2.layer_norm1 and 15 more"; !strings.Contains(text, want) {
+		t.Errorf("no %q in\n%s", want, text)
+	}
+}
+
 // member is a file of an archive.
 type member struct {
 	name string
