@@ -30,6 +30,7 @@ var allowed = map[string][]string{
 	"conformance/diagnose":            {"shapes", "ref/...", "conformance", "conformance/compare", "conformance/replay"},
 	"conformance":                     {"shapes", "shapes/checkpoint", "golden", "conformance/compare", "conformance/replay"},
 	"conformance/report":              {"shapes", "conformance", "conformance/compare"},
+	"conformance/blackbox":            {"shapes/...", "golden/...", "conformance", "conformance/compare", "conformance/diagnose"},
 	"conformance/selftest":            {"shapes/...", "golden/...", "ref/...", "conformance", "conformance/compare", "conformance/replay", "conformance/diagnose"},
 	"conformance/dump":                {"shapes/...", "golden/npy", "conformance", "conformance/compare"},
 	"conformance/export":              {"shapes/...", "golden/..."},

@@ -57,6 +57,10 @@ One run gives several outputs: --format goes to the standard output or to --out,
 html is one page that needs no network, github makes annotations of GitHub Actions, badge is an endpoint of shields.io,
 and levels says of each part of an engine whether it passes, fails or was not tested (docs/result-format.md).
 
+--engine logits:FILE judges an engine of which nothing is known but its logits, or its most probable tokens, and how many
+tokens a prompt has (docs/black-box.md). Where that is wrong, every known bug is run through the reference, alone and
+in likely pairs, and the one that gives the engine's output is named.
+
 A node that the engine does not expose is skipped and never passes. In the output, drift and local are errors over
 their limits: above 1 fails. Output follows from the engine's values alone, byte for byte.
 
@@ -70,7 +74,7 @@ Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test.`,
 		Args: noArgs,
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.engine, "engine", "ref", "engine to test: "+strings.Join(engines.Names(), ", ")+", dir:PATH for dumps of any engine, exec:'COMMAND' for a program that writes them")
+	fs.StringVar(&f.engine, "engine", "ref", "engine to test: "+strings.Join(engines.Names(), ", ")+", dir:PATH for dumps of any engine, exec:'COMMAND' for a program that writes them, logits:FILE for what comes out of one")
 	fs.StringSliceVar(&f.models, "model", nil, "golden sets to run, separated by commas (default the tiny ones)")
 	fs.StringVar(&f.pattern, "case", "", "only the cases whose name matches this pattern ('text-*')")
 	fs.StringSliceVar(&f.modes, "mode", []string{"local", "accumulated"}, "views to take")
@@ -97,11 +101,14 @@ func defaultSets() []string {
 }
 
 func (f *checkFlags) run(cmd *cobra.Command, find finder) error {
-	outs, err := f.outputs()
-	if err != nil {
+	if err := exclusive(cmd, "model", "golden"); err != nil {
 		return err
 	}
-	if err := exclusive(cmd, "model", "golden"); err != nil {
+	if file, ok := f.logitsFile(); ok {
+		return f.runLogits(cmd, file)
+	}
+	outs, err := f.outputs()
+	if err != nil {
 		return err
 	}
 	suite, err := f.suite()

@@ -156,3 +156,11 @@ func rootMeanSquare(x []float32) float64 {
 	}
 	return math.Sqrt(sum / float64(len(x)))
 }
+
+// DistanceLimit is how far, as a root mean square in nats, the log-probabilities of a right engine may be from the truth: driftFactor noise floors
+// of the logits, in units of their root mean square, and more for an engine in float32 with fewer accumulators than the floors were measured
+// with. The normaliser of a distribution moves by less than its logits do.
+func DistanceLimit(as Arithmetic, floor, rms float64) float64 {
+	in := DriftInput{Class: as.Class, Lanes: as.Lanes}
+	return in.limit(max(floor, minimumFloor(as.Class))) * rms
+}

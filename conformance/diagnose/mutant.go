@@ -23,6 +23,7 @@ type Model struct {
 	class   compare.Class // that values are stored in
 	dims    shapes.Dims
 	values  map[string]shapes.Tensor // of the right model, in its class
+	preset  map[string]shapes.Tensor // values that are taken as they are
 }
 
 // NewModel evaluates the right model on a prompt, every value rounded to the class.
@@ -115,6 +116,10 @@ func (m *Model) run(bugs []Bug, only func(n shapes.Node) bool, see func(n shapes
 	changed := map[string]bool{}
 	for _, n := range m.graph.order {
 		if !n.Present(m.dims) {
+			continue
+		}
+		if y, ok := m.preset[n.Name]; ok {
+			values[n.Name] = y
 			continue
 		}
 		right, known := m.values[n.Name]
@@ -231,4 +236,47 @@ func (m *Model) Try(ctx context.Context, b Bug, lanes compare.Lanes) (Trial, err
 func (m *Model) Spread(b Bug, see func(n shapes.Node, y shapes.Tensor) bool) error {
 	_, err := m.run([]Bug{b}, nil, see)
 	return err
+}
+
+// Logits are those of the model with bugs at every node where they live, [T, V]. Where a bug changes how many rows an image has, the prompt has as many
+// image tokens, as in an engine that makes its prompt by itself; with more than one image it is cut or filled up instead.
+func (m *Model) Logits(bugs ...Bug) (shapes.Tensor, error) {
+	values, err := m.Run(bugs, nil)
+	if err != nil {
+		return shapes.Tensor{}, err
+	}
+	packed := values[shapes.NodePack]
+	if packed.Shape == nil || packed.Rows() == m.dims.R || len(m.prompt.ImageSizes) != 1 {
+		return values[shapes.LMHead], nil
+	}
+	in := m.prompt
+	in.InputIDs, in.PositionIDs = nil, nil
+	begun := false
+	for _, id := range m.prompt.InputIDs {
+		switch {
+		case id != m.config.ImageTokenID:
+			in.InputIDs = append(in.InputIDs, id)
+		case !begun:
+			begun = true
+			in.InputIDs = append(in.InputIDs, slices.Repeat([]int{id}, packed.Rows())...)
+		}
+	}
+	in.PositionIDs = count(len(in.InputIDs), func(i int) int { return i })
+	eval, err := replay.New(m.config, m.weights, in)
+	if err != nil {
+		return shapes.Tensor{}, err
+	}
+	other := &Model{config: m.config, weights: m.weights, prompt: in, graph: m.graph, eval: eval, class: m.class, dims: shapes.DimsOf(m.config, in), preset: map[string]shapes.Tensor{}}
+	for _, n := range m.graph.order {
+		if y, ok := values[n.Name]; ok {
+			other.preset[n.Name] = y
+		}
+		if n.Name == shapes.NodePack {
+			break
+		}
+	}
+	if values, err = other.Run(bugs, nil); err != nil {
+		return shapes.Tensor{}, err
+	}
+	return values[shapes.LMHead], nil
 }

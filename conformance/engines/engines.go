@@ -32,7 +32,7 @@ func Find(name string) (conformance.Opener, error) {
 	}
 	open, ok := registry[name]
 	if !ok {
-		return nil, fmt.Errorf("engine %q is not known, want one of %s, dir:PATH, exec:COMMAND", name, strings.Join(Names(), ", "))
+		return nil, fmt.Errorf("engine %q is not known, want one of %s, dir:PATH, exec:COMMAND, logits:FILE", name, strings.Join(Names(), ", "))
 	}
 	return open, nil
 }
