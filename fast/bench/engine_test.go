@@ -70,6 +70,9 @@ func TestBytesOfAToken(t *testing.T) {
 
 // Decoding begins at the context that its name says, and goes on from the long prompt where that was measured before.
 func TestDecodingBeginsAtItsContext(t *testing.T) {
+	if testing.Short() {
+		t.Skip("2340 positions through 32 layers")
+	}
 	o := tiny(t, "")
 	r := &runner{Options: o, threads: 1}
 	m := &model{config: o.Config, class: kernel.Float32, run: r}

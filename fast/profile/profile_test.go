@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/pprof"
 	"strings"
 	"testing"
@@ -188,6 +189,15 @@ func TestHostileProfilesAreRefused(t *testing.T) {
 		if _, err := parse(c.data); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want an error with %q", name, err, c.want)
 		}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := parse(bomb.Bytes()); err == nil {
+		t.Error("a gzip bomb is taken for a profile")
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 100<<20 {
+		t.Errorf("a file of %d bytes took %d bytes", bomb.Len(), n)
 	}
 	p := read(t, made(t, "r\x1b[2J\n", "-3", map[Cell]float64{{"text.1\n", strings.Repeat("o", 5000)}: 1}))
 	var b bytes.Buffer
