@@ -17,7 +17,7 @@ together. --layers shows every layer by itself. What has no label, such as prepr
 under the name of its function. The loops that measure the machine's limits are left out.
 
 With two profiles of the same row it lists what changed, the largest change first: where a regression comes from.`,
-		Example: `  llavaref bench --quick --model tiny-1.6 --rows 'prefill/T=2340/class=float32' --cpuprofile cpu.prof --out bench.txt
+		Example: `  llavaref bench --quick --model tiny-1.6 --rows 'prefill/T=512/class=float32' --cpuprofile cpu.prof --out bench.txt
   llavaref profile cpu.prof
   llavaref profile cpu.prof cpu.prof`,
 		Args: func(cmd *cobra.Command, args []string) error {
