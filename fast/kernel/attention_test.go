@@ -369,7 +369,7 @@ func TestAttendPlaces(t *testing.T) {
 		r := rand.New(rand.NewPCG(43, 44))
 		for _, kind := range kinds {
 			for i, s := range attentions {
-				if s.n*s.keys*s.heads*s.dim > 3e5 {
+				if work := s.n * s.keys * s.heads * s.dim; work > 3e5 || testing.Short() && work > 5e4 {
 					continue
 				}
 				a := randomAttention(r, s.n, s.keys, s.heads, s.kvHeads, s.dim, s.causal)
