@@ -687,7 +687,7 @@ loop:
 
 	// r = high - n ln2 + low
 	VFMADD231PS.BCST elementary<>+128(SB), Z5, Z1
-	VFMADD231PS.BCST elementary<>+160(SB), Z5, Z1
+	VFMADD231PS.BCST elementary<>+160(SB), Z5, Z2
 	VADDPS           Z2, Z1, Z1
 
 	// p = e^r - 1
@@ -1641,7 +1641,7 @@ loop:
 
 	// r = high - n ln2 + low
 	VFMADD231PS elementary<>+128(SB), Y5, Y1
-	VFMADD231PS elementary<>+160(SB), Y5, Y1
+	VFMADD231PS elementary<>+160(SB), Y5, Y2
 	VADDPS      Y2, Y1, Y1
 
 	// p = e^r - 1

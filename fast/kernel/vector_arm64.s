@@ -581,7 +581,7 @@ loop:
 	FMOVQ 64(R9), F13            // | V13 = -ln2High
 	VFMLA V13.S4, V5.S4, V1.S4   // | V1 += V5 V13, fused
 	FMOVQ 80(R9), F13            // | V13 = -ln2Low
-	VFMLA V13.S4, V5.S4, V1.S4   // | V1 += V5 V13, fused
+	VFMLA V13.S4, V5.S4, V2.S4   // | V2 += V5 V13, fused
 	FADD_4S(1, 1, 2)             // | V1 = V1 + V2
 	// p = e^r - 1
 	FMOVQ 96(R9), F7             // | V7 = expC6

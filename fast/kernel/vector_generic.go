@@ -64,9 +64,9 @@ func binaryGeneric(v *vector, f func(a, b float32) float32) {
 	}
 }
 
-// expParts is e^(high+low) = (1+p) s1 s2, for a low of about a unit in the last place of high: 1+p is e^r for the |r| <= ln2/2
+// expParts is e^(high+low) = (1+p) s1 s2, for a low of about a unit in the last place of high, which counts if split is set: 1+p is e^r for the |r| <= ln2/2
 // that is left, s1 and s2 are powers of two, in two halves because 2^n may be out of range where the result is not.
-func expParts(high, low float32) (p, s1, s2 float32) {
+func expParts(high, low float32, split bool) (p, s1, s2 float32) {
 	if lowest > high {
 		high = lowest
 	}
@@ -77,8 +77,11 @@ func expParts(high, low float32) (p, s1, s2 float32) {
 	i := int32(math.Float32bits(n) - math.Float32bits(rounder))
 	n -= rounder
 	r := fma32(n, -ln2High, high)
-	r = fma32(n, -ln2Low, r)
-	r += low
+	if split {
+		r += fma32(n, -ln2Low, low) // low and that together, to round once
+	} else {
+		r = fma32(n, -ln2Low, r)
+	}
 	q := fma32(expC6, r, expC5)
 	q = fma32(q, r, expC4)
 	q = fma32(q, r, expC3)
@@ -90,14 +93,14 @@ func expParts(high, low float32) (p, s1, s2 float32) {
 }
 
 func exp32(x float32) float32 {
-	p, s1, s2 := expParts(x, 0)
+	p, s1, s2 := expParts(x, 0, false)
 	return float32(float32(p+1)*s1) * s2
 }
 
 // sigmoidTimes is x / (1 + e^(high+low)) for negative high, if x is positive, else x e^(high+low) / (1 + e^(high+low)):
 // x sigmoid(t) for high+low = -|t|. The reciprocal of d = 1 + z is corrected by what its two roundings lost. The last power of two comes last, so that nothing is lost where e^t is denormal and the result is not.
-func sigmoidTimes(x, high, low float32) float32 {
-	p, s1, s2 := expParts(high, low)
+func sigmoidTimes(x, high, low float32, split bool) float32 {
+	p, s1, s2 := expParts(high, low, split)
 	z := float32(float32(float32(p+1)*s1) * s2)
 	d := z + 1
 	lost := z - float32(d-1)
@@ -116,7 +119,7 @@ func sigmoidTimes(x, high, low float32) float32 {
 	return fma32(num, inverse, float32(bounded*float32(inverse*e))) * last
 }
 
-func silu32(x float32) float32 { return sigmoidTimes(x, -abs32(x), 0) }
+func silu32(x float32) float32 { return sigmoidTimes(x, -abs32(x), 0, false) }
 
 func quickGELU32(x float32) float32 {
 	a := abs32(x)
@@ -126,7 +129,7 @@ func quickGELU32(x float32) float32 {
 	high := float32(a * -quickHigh)
 	low := fma32(a, -quickHigh, -high)
 	low = fma32(a, -quickLow, low)
-	return sigmoidTimes(x, high, low)
+	return sigmoidTimes(x, high, low, true)
 }
 
 func gelu32(x float32) float32 {

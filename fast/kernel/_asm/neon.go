@@ -221,9 +221,11 @@ func (n *neon) expParts(high, low, i int, small bool) {
 	n.load("-ln2High", u)
 	n.fma(high, number, u)
 	n.load("-ln2Low", u)
-	n.fma(high, number, u)
 	if low >= 0 {
+		n.fma(low, number, u)
 		n.add(high, high, low)
+	} else {
+		n.fma(high, number, u)
 	}
 	n.comment("p = e^r - 1")
 	p := n.horner(high, t, u, "expC6", "expC5", "expC4", "expC3", "expC2")

@@ -194,9 +194,11 @@ func (v vectors) expParts(high, low, p, n, i, t int, small bool) {
 	v.sub("rounder", t, n)
 	v.Comment("r = high - n ln2 + low")
 	v.addProduct("-ln2High", n, high)
-	v.addProduct("-ln2Low", n, high)
 	if low >= 0 {
+		v.addProduct("-ln2Low", n, low)
 		v.VADDPS(v.r(low), v.r(high), v.r(high))
+	} else {
+		v.addProduct("-ln2Low", n, high)
 	}
 	v.Comment("p = e^r - 1")
 	v.load("expC6", p)
