@@ -49,7 +49,7 @@ type Findings struct {
 
 // Bounds on what is kept for a diagnosis.
 const (
-	maxKept     = 1 << 28 // values of all kept tensors: 1 GiB
+	maxKept     = 1 << 28 // values of all kept tensors, and again of all failures: 1 GiB each
 	maxKeptOne  = 1 << 24 // values of one tensor
 	maxFailures = 40      // nodes that are diagnosed
 	maxAlike    = 3       // of them of one kind
@@ -66,7 +66,11 @@ func (j *judge) keep(name string, t shapes.Tensor) {
 
 // blame notes a failure for the diagnosis.
 func (j *judge) blame(f Failure) {
-	if j.suite.Diagnose == nil || len(j.failures) >= maxFailures {
+	size := len(f.Got.Data)
+	for _, in := range f.Inputs {
+		size += len(in.Data)
+	}
+	if j.suite.Diagnose == nil || len(j.failures) >= maxFailures || len(f.Got.Data) > maxKeptOne || j.blamed+size > maxKept {
 		return
 	}
 	alike := 0
@@ -77,6 +81,7 @@ func (j *judge) blame(f Failure) {
 	}
 	if alike < maxAlike {
 		f.Class = j.own[f.Node.Name]
+		j.blamed += size
 		j.failures = append(j.failures, f)
 	}
 }

@@ -57,6 +57,7 @@ type judge struct {
 
 	kept       map[string]shapes.Tensor // for the diagnosis
 	keptValues int
+	blamed     int // values of failures
 	failures   []Failure
 	causes     []Cause // of the whole prompt
 }
