@@ -46,7 +46,8 @@ says the SHA-256 of each stage. With --out DIR it writes a folder:
   stages.json        sizes, and the SHA-256 of each stage: of the pixels, and of the values as little-endian float32
 
 The image is a PNG, a BMP, a GIF (its first frame), a WebP without loss, a uint8 array [height, width, 3] as .npy, or
-pattern:NAME, a test image that is made (KIND-WIDTHxHEIGHT, kinds ` + strings.Join(pattern.Kinds(), ", ") + `).
+pattern:NAME, a test image that is made (KIND-WIDTHxHEIGHT, kinds
+` + strings.Join(pattern.Kinds(), ", ") + `).
 A JPEG is read with a warning, because decoders differ. Files are read as transformers reads a path: the EXIF orientation
 is applied, alpha is dropped.
 
