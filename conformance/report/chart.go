@@ -129,25 +129,28 @@ func strip(s conformance.Set) (*plot.Plot, error) {
 // are left out, since the font that the plot measures with has not all of them.
 func chartFinding(s conformance.Set) string {
 	for _, c := range s.Cases {
-		for _, d := range wrong(c) {
-			line := fmt.Sprintf("%s, in %s", d.title, c.Name)
-			if len(d.causes) > 0 {
-				line += fmt.Sprintf(": %s (%s)", d.causes[0].Text, d.causes[0].ID)
-				if of := d.causes[0].Convention; of != "" {
-					line += ", another convention: " + of
-				}
-			}
-			line = strings.Map(func(r rune) rune {
-				if r < ' ' || r > '~' {
-					return -1
-				}
-				return r
-			}, "first wrong: "+line)
-			if len(line) > chartColumns {
-				line = line[:chartColumns-4] + " ..."
-			}
-			return "\n" + line
+		all := wrong(c)
+		if len(all) == 0 {
+			continue
 		}
+		d := all[0]
+		line := fmt.Sprintf("first wrong: %s, in %s", d.title, c.Name)
+		if len(d.causes) > 0 {
+			line += fmt.Sprintf(": %s (%s)", d.causes[0].Text, d.causes[0].ID)
+			if of := d.causes[0].Convention; of != "" {
+				line += ", another convention: " + of
+			}
+		}
+		line = strings.Map(func(r rune) rune {
+			if r < ' ' || r > '~' {
+				return -1
+			}
+			return r
+		}, line)
+		if len(line) > chartColumns {
+			line = line[:chartColumns-4] + " ..."
+		}
+		return "\n" + line
 	}
 	return ""
 }

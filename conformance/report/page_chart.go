@@ -21,7 +21,6 @@ type htmlChart struct {
 	First          *htmlMark
 	depth          map[string]float64
 	drifts, locals []span
-	firstNode      string
 }
 
 type htmlTick struct{ At, Width, Text string }
