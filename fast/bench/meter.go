@@ -63,7 +63,7 @@ func newMeter(threads int, p policy) (*meter, error) {
 			if amount == 0 {
 				break
 			}
-			m.steps[l] = max(100, min(1_000_000, int(float64(m.steps[l])*limitTime.Seconds()/seconds)))
+			m.steps[l] = max(100, min(10_000_000, int(float64(m.steps[l])*limitTime.Seconds()/seconds)))
 		}
 	}
 	return m, nil
@@ -80,7 +80,10 @@ func (m *meter) reach(l kernel.Limit) (seconds, amount float64) {
 		steps = m.steps[l]
 	}
 	begin := time.Now()
-	amount = m.pool.Reach(l, steps, m.region)
+	if amount = m.pool.Reach(l, steps, m.region); amount == 0 {
+		begin = time.Now()
+		amount = plainReach(l, m.pool.Threads(), steps, m.region)
+	}
 	return time.Since(begin).Seconds(), amount
 }
 
