@@ -47,7 +47,7 @@ bench: ## docs/performance.md and its picture: kernels and wide against the mach
 	bin/llavaref bench show docs/performance/wide.json --format svg --out docs/performance/wide.svg
 	bin/llavaref bench show docs/performance/wide.json --format markdown | tools/page-block.sh docs/performance.md wide
 
-bench-whole: ## the same of the whole model of 8.36 billion parameters, in 19 GB of memory
+bench-whole: ## the same of the whole model of 8.36 billion parameters, in 20 GB of memory
 	mkdir -p bin docs/performance
 	go build -o bin/llavaref ./cmd/llavaref
 	bin/llavaref bench --model llava-1.6-llama3-8b --synthetic --format json --out docs/performance/whole.json
