@@ -26,6 +26,7 @@ type Evidence struct {
 	Weights  shapes.Weights
 	Inputs   shapes.Inputs
 	Lanes    compare.Lanes            // that the engine declares
+	Classes  map[string]compare.Class // of the nodes, as the engine declares them; nil where a Failure's class is that of all
 	Failures []Failure                // in the order of execution
 	Shown    map[string]shapes.Tensor // the engine's values by node, the largest ones left out
 }
@@ -140,7 +141,7 @@ func (j *judge) evidence() (Evidence, bool) {
 	if j.closed || len(j.failures) == 0 {
 		return Evidence{}, false
 	}
-	e := Evidence{Config: j.target.Set.Config, Weights: j.target.Weights, Inputs: cloneInputs(j.truth.Inputs), Lanes: j.as.Lanes, Shown: j.kept}
+	e := Evidence{Config: j.target.Set.Config, Weights: j.target.Weights, Inputs: cloneInputs(j.truth.Inputs), Lanes: j.as.Lanes, Classes: j.own, Shown: j.kept}
 	for _, n := range j.nodes {
 		for _, f := range j.failures {
 			if f.Node.Name != n.Name {

@@ -32,7 +32,7 @@ func Diagnose(ctx context.Context, e conformance.Evidence) conformance.Findings 
 	}
 	found := conformance.Findings{Nodes: map[string][]conformance.Cause{}}
 	tried := map[string]int{}
-	fitted := map[string][]Bug{}
+	fitted, behind := map[string][]Bug{}, map[string][]Bug{}
 	for _, f := range e.Failures {
 		place := layerNumber.ReplaceAllString(f.Node.Name+".", ".layers.N.")
 		bugs := Catalogue()
@@ -41,6 +41,14 @@ func Diagnose(ctx context.Context, e conformance.Evidence) conformance.Findings 
 		}
 		causes, fit := d.node(ctx, f, bugs)
 		fitted[place] = append(fitted[place], fit...)
+		if len(causes) == 0 {
+			bugs := Catalogue()
+			if tried[place] > repeats && len(behind[place]) > 0 {
+				bugs = behind[place]
+			}
+			causes, fit = d.hidden(ctx, f, bugs)
+			behind[place] = append(behind[place], fit...)
+		}
 		if len(causes) == 0 {
 			causes = d.wiring(ctx, f)
 			found.Case = append(found.Case, causes...)
