@@ -184,3 +184,17 @@ func TestANodeOfAnotherClassIsDerivedInIt(t *testing.T) {
 		t.Errorf("not declared: %v, want fail", c.Status())
 	}
 }
+
+// The same through a second node that is not shown and is of the engine's own class: the digits that were lost before it are still lost.
+func TestWhatAHiddenNodeOfAnotherClassLostIsLostBehindTheNext(t *testing.T) {
+	m := mixed[1]
+	m.engine.Show = enginetest.Only(func(n shapes.Node) bool {
+		return n.Kind != shapes.PatchEmbedding && n.Kind != shapes.VisionEmbeddings
+	})
+	if c := runMixed(m.engine, m.classes); c.Status() != conformance.Pass {
+		t.Errorf("declared: %v, failing %v, want pass", c.Status(), failing(c))
+	}
+	if c := runMixed(m.engine, nil); c.Status() != conformance.Fail {
+		t.Errorf("not declared: %v, want fail", c.Status())
+	}
+}

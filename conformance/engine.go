@@ -64,6 +64,8 @@ type Report struct {
 	Missing map[string]string // by node: why it has no value
 	Wrong   map[string]string // by node: what is wrong with the value that it has, which fails
 	Notes   []string          // on the whole prompt
+	// Odd are values of nodes in Wrong that have another shape than the node. They are no values of the graph, and are looked at for a cause only.
+	Odd map[string]shapes.Tensor
 	// LastRows says that the logits which Forward returned are those of the last positions, as many as there are rows. An engine that
 	// returns none at all says in Missing or in Wrong why.
 	LastRows bool

@@ -537,6 +537,9 @@ func (j *judge) report(r Report) {
 		if text := r.Wrong[name]; text != "" {
 			j.arrived[name] = true // and is not replaced by a right one
 			node.Checks = append(node.Checks, Check{View: Contract, Result: Fail, Ratio: compare.Worse, Reason: text})
+			if n := j.byName[name]; r.Odd[name].Shape != nil {
+				j.blameShape(n, r.Odd[name], n.Concrete(j.dims))
+			}
 		}
 		if text := r.Missing[name]; text != "" && !j.arrived[name] {
 			node.Reason = text

@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/llavaref/llavaref/conformance/compare"
 	"github.com/llavaref/llavaref/shapes"
 )
 
@@ -273,7 +274,42 @@ func (s *Site) embedded(at func(position, last int) (patch, place int)) (*Altern
 			y.Row(r)[d] = float32(v)
 		}
 	}
-	return s.value(y)
+	if s.Derived[0] == nil {
+		return s.value(y)
+	}
+	return &Alternative{y, s.Node, func() (compare.Budget, error) {
+		// Beside its own rounding, a row has the errors of the patch that stands in it, wherever that is.
+		b, err := s.eval.BudgetDerived(s.Node, s.Inputs, make([]*compare.Budget, len(s.Inputs)), y, s.As)
+		if err != nil {
+			return b, err
+		}
+		a, err := s.right()
+		if err != nil {
+			return b, err
+		}
+		right, err := a.budget()
+		if err != nil {
+			return b, err
+		}
+		add := func(into, from []float32) []float32 {
+			if from == nil {
+				return into
+			}
+			if into == nil {
+				into = make([]float32, len(from))
+			}
+			for r := range y.Rows() {
+				patch, _ := at(r%(1+last), last)
+				for d := range width {
+					into[r*width+d] += from[(r/(1+last)*(1+last)+1+patch)*width+d]
+				}
+			}
+			return into
+		}
+		b.Acc, b.AccRMS, b.Sto, b.StoRMS = add(b.Acc, right.Acc), add(b.AccRMS, right.AccRMS), add(b.Sto, right.Sto), add(b.StoRMS, right.StoRMS)
+		b.Pool, b.Tilt, b.Derived = max(b.Pool, right.Pool), b.Tilt+right.Tilt, true
+		return b, nil
+	}}, nil
 }
 
 // moments are the mean and the variance of a row.

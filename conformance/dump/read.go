@@ -244,6 +244,13 @@ type Binding struct {
 	plans  map[string]*plan
 	wrong  map[string]string // node -> what is wrong with its array
 	reason map[string]string // node -> why there is none
+	odd    map[string]odd    // nodes with an array of another shape
+}
+
+// odd is an array that is not of its node's shape, and the shape that it has without leading ones.
+type odd struct {
+	array *array
+	shape []int
 }
 
 // plan is how a node is read.
@@ -280,7 +287,7 @@ func (r *Reader) Bind(c shapes.Config, in shapes.Inputs) (*Binding, error) {
 }
 
 func (r *Reader) bind(c shapes.Config, in shapes.Inputs) (*Binding, error) {
-	b := &Binding{reader: r, plans: map[string]*plan{}, wrong: map[string]string{}, reason: map[string]string{}}
+	b := &Binding{reader: r, plans: map[string]*plan{}, wrong: map[string]string{}, reason: map[string]string{}, odd: map[string]odd{}}
 	bind := binder{Binding: b, config: c, dims: shapes.DimsOf(c, in), used: map[string]bool{}, nodes: map[string]shapes.Node{}}
 	all := shapes.Nodes(c)
 	for _, n := range all {
@@ -452,10 +459,32 @@ func (b *binder) node(n shapes.Node) error {
 	}
 	if fault != "" {
 		b.wrong[n.Name] = fault
+		b.keepOdd(n, h)
 		return nil
 	}
 	b.plans[n.Name] = p
 	return nil
+}
+
+// keepOdd notes the one array of a node that no rule says more of than its name: its shape is then the engine's own.
+func (b *binder) keepOdd(n shapes.Node, h hit) {
+	r := h.rule
+	order := r.AxisOrder
+	if order == "" {
+		order = b.reader.Manifest.AxisOrder
+	}
+	if len(h.names) != 1 || len(h.names[0]) != 1 || len(r.Node) != 1 || r.Axes != "" || r.Join != "" || r.Padded != "" || r.Scale != nil || order == NE {
+		return
+	}
+	a := b.reader.arrays[h.names[0][0]]
+	if a.values == nil {
+		return
+	}
+	shape := slices.Clone(a.shape)
+	for len(shape) > len(n.Shape) && shape[0] == 1 {
+		shape = shape[1:]
+	}
+	b.odd[n.Name] = odd{a, shape}
 }
 
 // hits lists the rules that have arrays for a node; spoken says whether any rule is about it.
@@ -764,6 +793,20 @@ func (b *Binding) Has(node string) bool { return b.plans[node] != nil }
 
 // Wrong says what is wrong with a node's array; empty if nothing is known to be.
 func (b *Binding) Wrong(node string) string { return b.wrong[node] }
+
+// Odd reads the array of a node that has another shape than the node, where the array is plain and has at most so many values. It is no
+// value of the node, but may tell what the engine did instead.
+func (b *Binding) Odd(node string, most int) (shapes.Tensor, bool) {
+	o, ok := b.odd[node]
+	if n := shapes.Product(o.shape); !ok || n < 1 || n > most {
+		return shapes.Tensor{}, false
+	}
+	values, err := o.array.values()
+	if err != nil || len(values) != shapes.Product(o.shape) {
+		return shapes.Tensor{}, false
+	}
+	return shapes.Tensor{Shape: slices.Clone(o.shape), Data: values}, true
+}
 
 // Missing says why a node has no values.
 func (b *Binding) Missing(node string) string { return b.reason[node] }

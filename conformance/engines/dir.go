@@ -105,12 +105,16 @@ func bindDump(r *dump.Reader, t conformance.Target, name string, ask bool) (*dum
 	return &dumpEngine{reader: r, binding: b, config: t.Set.Config}, nil
 }
 
+// maxOdd is of how many nodes arrays of another shape are kept for a diagnosis: a wrong number of image rows gives every node behind it another shape.
+const maxOdd = 4
+
 // dumpEngine replays one dump.
 type dumpEngine struct {
 	reader  *dump.Reader
 	binding *dump.Binding
 	config  shapes.Config
-	broken  map[string]string // nodes that could not be read
+	broken  map[string]string        // nodes that could not be read
+	odd     map[string]shapes.Tensor // nodes whose array has another shape
 }
 
 // Info is what the dump declares.
@@ -121,11 +125,16 @@ func (e *dumpEngine) Close() error { return e.reader.Close() }
 
 // Forward shows the nodes in the order of execution, each read when it is shown.
 func (e *dumpEngine) Forward(in shapes.Inputs, probe shapes.Probe) (shapes.Tensor, error) {
-	e.broken = map[string]string{}
+	e.broken, e.odd = map[string]string{}, map[string]shapes.Tensor{}
 	dims := shapes.DimsOf(e.config, in)
 	var logits shapes.Tensor
 	for _, n := range shapes.Nodes(e.config) {
 		if !e.binding.Has(n.Name) {
+			if len(e.odd) < maxOdd && n.Present(dims) {
+				if t, ok := e.binding.Odd(n.Name, 2*shapes.Product(n.Concrete(dims))); ok {
+					e.odd[n.Name] = t
+				}
+			}
 			continue
 		}
 		t, err := e.binding.Read(n.Name)
@@ -151,7 +160,7 @@ func (e *dumpEngine) Reread(node string) []conformance.Reading { return e.bindin
 
 // Report says what the dump does not have, and what of it is no node.
 func (e *dumpEngine) Report() conformance.Report {
-	r := conformance.Report{Missing: map[string]string{}, Wrong: map[string]string{}, LastRows: e.binding.LastRows()}
+	r := conformance.Report{Missing: map[string]string{}, Wrong: map[string]string{}, Odd: e.odd, LastRows: e.binding.LastRows()}
 	for _, n := range shapes.Nodes(e.config) {
 		if text := e.binding.Wrong(n.Name); text != "" {
 			r.Wrong[n.Name] = text

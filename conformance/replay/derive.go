@@ -12,12 +12,13 @@ import (
 // the derivatives, squares of chance errors by their squares, both through the node itself.
 func (e *Evaluator) carry(n shapes.Node, in []shapes.Tensor, i int, d compare.Budget, b *compare.Budget) error {
 	h := func(w float64) float64 {
-		if d.Fused {
+		if d.Fused || d.Class == compare.F32 {
 			return 0
 		}
 		return d.Class.HalfStep(w)
 	}
-	if b.Sto == nil && d.Class != compare.F32 {
+	stored := d.Class != compare.F32 || d.Sto != nil // the value was rounded to few digits, or something that it is made of
+	if b.Sto == nil && stored {
 		b.Sto, b.StoRMS = make([]float32, len(b.Want.Data)), make([]float32, len(b.Want.Data))
 	}
 	steps := []struct {
@@ -40,7 +41,7 @@ func (e *Evaluator) carry(n shapes.Node, in []shapes.Tensor, i int, d compare.Bu
 	b.Tilt += d.Tilt
 	b.Derived = true
 	for k, s := range steps {
-		if k >= 2 && d.Class == compare.F32 {
+		if k >= 2 && !stored {
 			break
 		}
 		err := shapes.NewTensor(d.Want.Shape...)

@@ -252,8 +252,11 @@ int main(int argc, char ** argv) {
     }
     llama_model_free(model);
     std::ofstream manifest(out / "manifest.json");
-    manifest << "{\n \"format\": 1,\n \"engine\": \"llama.cpp\",\n \"version\": \"llama-cpp-python 0.3.36\",\n \"class\": \"f32\",\n \"naming\": \"llama.cpp\",\n"
-             << " \"map\": [\n"
+    manifest << "{\n \"format\": 1,\n \"engine\": \"llama.cpp\",\n \"version\": \"llama-cpp-python 0.3.36\",\n \"class\": \"f32\",\n \"naming\": \"llama.cpp\",\n";
+    if (images) { // ggml's im2col and its kernel are float16; the convolution itself is not shown
+        manifest << " \"classes\": [{\"nodes\": \"vision_tower.vision_model.embeddings.patch_embedding\", \"class\": \"f16\"}],\n";
+    }
+    manifest << " \"map\": [\n"
              << "  {\"node\": \"multi_modal_projector.linear_1\", \"tensor\": \"v.mm.0#{part}\", \"join\": \"N\", \"axes\": \"S-1 C\"},\n"
              << "  {\"node\": \"multi_modal_projector.act\", \"tensor\": \"v.mm.gelu#{part}\", \"join\": \"N\", \"axes\": \"S-1 C\"},\n"
              << "  {\"node\": \"multi_modal_projector.linear_2\", \"tensor\": \"v.mm.2#{part}\", \"join\": \"N\", \"axes\": \"S-1 C\"}\n ]\n}\n";
