@@ -86,7 +86,9 @@ func (m *model) works() []*work {
 		add(m.decode(n))
 	}
 	if m.run.Prompt != nil {
-		add(m.firstToken())
+		add(m.answer("ttft/"+m.run.PromptName, 1))
+		add(m.answer(fmt.Sprintf("answer/%s/tokens=%d", m.run.PromptName, answerTokens), answerTokens))
+		out[len(out)-1].standard = false // ttft and decode tell the same
 	}
 	return out
 }
@@ -188,10 +190,13 @@ func (m *model) reach(context int) error {
 	return nil
 }
 
-// firstToken is a picture and a question, from the pixels of the file to the first token of the answer.
-func (m *model) firstToken() *work {
+// answerTokens is the length of a whole answer.
+const answerTokens = 32
+
+// answer is a picture and a question, from the pixels of the file to so many tokens of the answer, the most probable one each.
+func (m *model) answer(name string, tokens int) *work {
 	in, err := m.run.Prompt()
-	w := &work{name: fmt.Sprintf("ttft/%s", m.run.PromptName), limit: m.limit(), bytes: m.decoderBytes(0)}
+	w := &work{name: name, limit: m.limit(), bytes: m.decoderBytes(0)}
 	w.run = func() error {
 		if err != nil {
 			return err
@@ -202,21 +207,29 @@ func (m *model) firstToken() *work {
 		}
 		s := m.llava.NewSession()
 		defer s.Close()
-		logits, err := s.Extend(in, 1, nil)
-		if err != nil {
-			return err
-		}
-		best := 0
-		for i, v := range logits.Data {
-			if v > logits.Data[best] {
-				best = i
+		for range tokens {
+			logits, err := s.Extend(in, 1, nil)
+			if err != nil {
+				return err
 			}
+			best := 0
+			for i, v := range logits.Data {
+				if v > logits.Data[best] {
+					best = i
+				}
+			}
+			in = shapes.Inputs{InputIDs: []int{best}, PositionIDs: []int{s.Len()}}
 		}
 		return nil
 	}
 	if err == nil {
 		tiles := in.PixelValues.Shape[0]
-		w.flop = towerFLOP(m.config, tiles) + projectorFLOP(m.config, tiles) + promptFLOP(m.config.Text, len(in.InputIDs))
+		positions := len(in.InputIDs)
+		w.flop = towerFLOP(m.config, tiles) + projectorFLOP(m.config, tiles) + promptFLOP(m.config.Text, positions)
+		for n := positions; n < positions+tokens-1; n++ {
+			w.flop += promptFLOP(m.config.Text, n+1) - promptFLOP(m.config.Text, n) + headFLOP(m.config.Text)
+			w.bytes += m.decoderBytes(n)
+		}
 		w.bytes += float64(m.config.FeatureLayer()) * m.matrixBytes(shapes.VisionLayer(0))
 	} else {
 		w.flop = 1
@@ -233,7 +246,7 @@ func (m *model) open(meter *meter, _ []*work) (func(), error) {
 		if err != nil {
 			return nil, err
 		}
-		longest = max(longest, len(in.InputIDs))
+		longest = max(longest, len(in.InputIDs)+answerTokens)
 	}
 	o := fast.Options{Class: m.class, Threads: m.run.threads, ContextLength: longest, Labels: m.run.Around != nil, Progress: m.run.Loading}
 	llava, err := fast.New(m.config, checkpoint.Synthetic(m.config, 0), o)
