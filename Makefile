@@ -1,6 +1,6 @@
 # Everything here runs with Go alone, but for golden and golden-verify: tools/gen-golden is Python, with its versions pinned.
 
-.PHONY: check test lint results selftest golden golden-verify ci bench bench-whole bench-peers
+.PHONY: check test lint results selftest golden golden-verify ci bench bench-whole bench-peers FORCE
 
 check: ## the reference and the optimized engine on the embedded tiny sets, with every kernel of this machine
 	.ci/check
@@ -40,20 +40,30 @@ golden-verify: ## make them anew in a temporary folder and compare
 ci:
 	.ci/run
 
-bench: ## docs/performance.md and its picture: kernels and wide against the machine's limits; wants a quiet machine
-	mkdir -p bin docs/performance
-	go build -o bin/llavaref ./cmd/llavaref
-	bin/llavaref bench --format json --out docs/performance/wide.json
-	bin/llavaref bench show docs/performance/wide.json --format svg --out docs/performance/wide.svg
-	bin/llavaref bench show docs/performance/wide.json --format markdown | tools/page-block.sh docs/performance.md wide
+# The figures of a machine stand on a page of its own, which is made where it is missing.
+MACHINE ?= $(shell tools/machine.sh)
+PERFORMANCE = docs/performance/$(MACHINE)
 
-bench-whole: ## the same of the whole model of 8.36 billion parameters, in 20 GB of memory
-	mkdir -p bin docs/performance
-	go build -o bin/llavaref ./cmd/llavaref
-	bin/llavaref bench --model llava-1.6-llama3-8b --synthetic --format json --out docs/performance/whole.json
-	bin/llavaref bench show docs/performance/whole.json --format markdown | tools/page-block.sh docs/performance.md whole
+$(PERFORMANCE).md:
+	mkdir -p $(PERFORMANCE)
+	sed 's/MACHINE/$(MACHINE)/' docs/performance/page.md > $@
 
-bench-peers: ## the peers' products beside ours; needs Python and uv or pip
-	tools/bench-peers/run.sh --json docs/performance/peers.json > docs/performance/.peers.md
-	tools/page-block.sh docs/performance.md peers < docs/performance/.peers.md
-	rm docs/performance/.peers.md
+bin/llavaref: FORCE
+	mkdir -p bin
+	go build -o bin/llavaref ./cmd/llavaref
+
+bench: bin/llavaref $(PERFORMANCE).md ## this machine's page and picture: kernels and wide against the machine's limits; wants a quiet machine
+	bin/llavaref bench --format json --out $(PERFORMANCE)/wide.json
+	bin/llavaref bench show $(PERFORMANCE)/wide.json --format svg --out $(PERFORMANCE)/wide.svg
+	bin/llavaref bench show $(PERFORMANCE)/wide.json --format markdown | tools/page-block.sh $(PERFORMANCE).md wide
+
+bench-whole: bin/llavaref $(PERFORMANCE).md ## the same of the whole model of 8.36 billion parameters, in 20 GB of memory
+	bin/llavaref bench --model llava-1.6-llama3-8b --synthetic --format json --out $(PERFORMANCE)/whole.json
+	bin/llavaref bench show $(PERFORMANCE)/whole.json --format markdown | tools/page-block.sh $(PERFORMANCE).md whole
+
+bench-peers: $(PERFORMANCE).md ## the peers' products beside ours; needs Python and uv or pip
+	tools/bench-peers/run.sh --json $(PERFORMANCE)/peers.json > $(PERFORMANCE)/.peers.md
+	tools/page-block.sh $(PERFORMANCE).md peers < $(PERFORMANCE)/.peers.md
+	rm $(PERFORMANCE)/.peers.md
+
+FORCE:
