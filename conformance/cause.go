@@ -29,12 +29,29 @@ type Evidence struct {
 	Classes  map[string]compare.Class // of the nodes, as the engine declares them; nil where a Failure's class is that of all
 	Failures []Failure                // in the order of execution
 	Shown    map[string]shapes.Tensor // the engine's values by node, the largest ones left out
+
+	Blind  []Failure          // nodes that are wrong against the truth, or in their shape, and whose inputs the engine does not show; in the order of execution
+	Drifts map[string]float64 // error against the truth over its limit, of every node that was judged so
+	Truth  Truth              // what the golden set has of the prompt; may be nil
+}
+
+// Truth is the truth of a prompt, as far as a golden set keeps it.
+type Truth interface {
+	// Shape is that of a node of the golden set; nil if it has none of that name.
+	Shape(node string) []int
+
+	// Against holds rows of a tensor against the truth of a node: from says which row of the tensor stands for a row of the node, -1 for none.
+	// The ratio is that of error to limit, over so many kept rows; false if nothing can be compared.
+	Against(node string, got shapes.Tensor, from func(row int) int) (ratio float64, rows int, ok bool)
+
+	// Near holds a tensor against another value of a node, whole, by the limits of its drift.
+	Near(node string, want, got shapes.Tensor) (ratio float64, ok bool)
 }
 
 // Failure is a node that is wrong by its own inputs, or that has not the node's shape.
 type Failure struct {
 	Node    shapes.Node
-	View    View              // Local or Contract
+	View    View              // Local or Contract, and of Blind ones Accumulated
 	Inputs  []shapes.Tensor   // of the engine's, or derived: Inputs[i] stands for Node.Inputs[i]
 	Derived []*compare.Budget // Derived[i] is the budget of an input that the reference evaluated; nil for the engine's own
 	Got     shapes.Tensor
@@ -126,7 +143,7 @@ func (j *judge) diagnose(ctx context.Context) {
 			continue
 		}
 		for i, c := range r.Checks {
-			if c.Result == Fail && (c.View == Local || c.View == Contract) {
+			if c.Result == Fail && (c.View == Local || c.View == Contract || c.View == Accumulated && !r.compared(Local)) {
 				r.Checks[i].Causes = causes
 				break
 			}
@@ -138,22 +155,33 @@ func (j *judge) diagnose(ctx context.Context) {
 func (j *judge) evidence() (Evidence, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.closed || len(j.failures) == 0 {
+	if j.closed {
 		return Evidence{}, false
 	}
-	e := Evidence{Config: j.target.Set.Config, Weights: j.target.Weights, Inputs: cloneInputs(j.truth.Inputs), Lanes: j.as.Lanes, Classes: j.own, Shown: j.kept}
+	e := Evidence{Drifts: map[string]float64{}, Truth: truthOf{j.truth, j.met, j.as.Lanes, j.longest}, Config: j.target.Set.Config, Weights: j.target.Weights, Inputs: cloneInputs(j.truth.Inputs), Lanes: j.as.Lanes, Classes: j.own, Shown: j.kept}
 	for _, n := range j.nodes {
 		for _, f := range j.failures {
 			if f.Node.Name != n.Name {
 				continue
 			}
 			if f.Inputs == nil && !j.keptInputs(&f) {
+				f.Inputs, f.Derived = nil, nil
+				e.Blind = append(e.Blind, f)
 				continue
 			}
 			e.Failures = append(e.Failures, f)
 		}
+		r := j.results[n.Name]
+		c, ok := r.Check(Accumulated)
+		if !ok || c.Result != Pass && c.Result != Fail {
+			continue
+		}
+		e.Drifts[n.Name] = c.Ratio
+		if t, kept := j.kept[n.Name]; c.Result == Fail && kept && !r.compared(Local) {
+			e.Blind = append(e.Blind, Failure{Node: n, View: Accumulated, Got: t, Class: j.met[n.Name], Ratio: c.Ratio})
+		}
 	}
-	return e, len(e.Failures) > 0
+	return e, len(e.Failures)+len(e.Blind) > 0
 }
 
 // keptInputs finds the inputs of a failure among what is kept.

@@ -25,12 +25,15 @@ func diverge(nodes []shapes.Node, results map[string]*Node) *Divergence {
 			t.add(r)
 		}
 	}
+	if blind, growth, ok := t.before(nodes, results); ok {
+		return &Divergence{blind, Accumulated, fmt.Sprintf("drift jumps here, to %.3g times that of the node's inputs, and what it reads is not shown: this node, a hidden one before it, or the wiring", growth)}
+	}
 	switch {
 	case t.first != nil:
 		if c, ok := t.first.Check(Contract); ok && c.Result == Fail {
 			return &Divergence{t.first.Name, Contract, "this is not the node's tensor: " + c.Reason}
 		}
-		if t.excused && t.local > 1 && float64(t.failing) >= broad*float64(t.local) {
+		if t.coarser() {
 			return &Divergence{t.first.Name, Local, fmt.Sprintf("%d of %d nodes fail by their own inputs, and all of them would pass as %s: a lower precision class than declared", t.failing, t.local, t.coarse)}
 		}
 		return &Divergence{t.first.Name, Local, "local fails: this node is wrong, given its own inputs"}
@@ -90,6 +93,30 @@ func (t *tally) add(r *Node) {
 			}
 		}
 	}
+}
+
+// before is a node that could not be judged by its own inputs and whose drift jumps before the first node that fails by itself: the engine is wrong
+// there already. An engine that behaves like a coarser class has no such node.
+func (t *tally) before(nodes []shapes.Node, results map[string]*Node) (string, float64, bool) {
+	if t.first == nil || t.coarser() {
+		return "", 0, false
+	}
+	for i, n := range nodes {
+		if n.Name == t.first.Name {
+			nodes = nodes[:i]
+			break
+		}
+	}
+	name, growth, ok := firstJump(nodes, results, t.drift)
+	if !ok || results[name].compared(Local) {
+		return "", 0, false
+	}
+	return name, growth, true
+}
+
+// coarser says whether what fails by itself would pass in a coarser class, and is most of what was judged so.
+func (t *tally) coarser() bool {
+	return t.excused && t.local > 1 && float64(t.failing) >= broad*float64(t.local)
 }
 
 // firstJump is the first node with failing drift that has much more of it than the largest of what it reads, behind nodes that were not

@@ -209,14 +209,17 @@ func (j *judge) take(n shapes.Node, t shapes.Tensor) {
 	if j.view(Accumulated) {
 		r.Checks = append(r.Checks, j.accumulated(n, t))
 	}
-	if !j.view(Local) && n.Name != shapes.LMHead {
+	if !j.view(Local) && n.Name != shapes.LMHead && j.suite.Diagnose == nil {
 		return
 	}
-	j.held[n.Name] = shapes.Tensor{Shape: slices.Clone(t.Shape), Data: slices.Clone(t.Data)}
+	t = shapes.Tensor{Shape: slices.Clone(t.Shape), Data: slices.Clone(t.Data)}
+	j.keep(n.Name, t)
+	if j.view(Local) || n.Name == shapes.LMHead {
+		j.held[n.Name] = t
+	}
 	if !j.view(Local) {
 		return
 	}
-	j.keep(n.Name, j.held[n.Name])
 	for _, name := range append([]string{n.Name}, j.readers[n.Name]...) {
 		if inputs, ok := j.inputs(j.byName[name]); ok && !j.judged[name] {
 			j.local(j.byName[name], inputs, nil)

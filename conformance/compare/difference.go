@@ -1,6 +1,10 @@
 package compare
 
-import "math"
+import (
+	"math"
+
+	"github.com/llavaref/llavaref/shapes"
+)
 
 // growth is how many roundoffs of its class a value is off after one operation, where the error of a model of d operations in a row is the
 // square root of d times that: the largest that any node of the golden sets shows, which TestGrowthIsThatOfTheGoldenSets measures.
@@ -55,3 +59,6 @@ func rowRMS(x []float32, width int) []float32 {
 	}
 	return out
 }
+
+// RowRMSOf is the root mean square of each row of a tensor.
+func RowRMSOf(t shapes.Tensor) []float32 { return rowRMS(t.Data, t.Cols()) }

@@ -18,6 +18,8 @@ type Bug struct {
 
 	// Make is what the bug makes of a node; nil if it does not exist there.
 	Make func(s *Site) (*Alternative, error)
+
+	packer *packer // of a bug of packing: the rules by which it packs
 }
 
 // Key names the bug: "C01/10000".

@@ -30,7 +30,8 @@ func Diagnose(ctx context.Context, e conformance.Evidence) conformance.Findings 
 	if err != nil {
 		return conformance.Findings{}
 	}
-	found := conformance.Findings{Nodes: map[string][]conformance.Cause{}}
+	var found conformance.Findings
+	found.Nodes, found.Case = d.blind(ctx)
 	tried := map[string]int{}
 	fitted, behind := map[string][]Bug{}, map[string][]Bug{}
 	for _, f := range e.Failures {

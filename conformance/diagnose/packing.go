@@ -193,7 +193,7 @@ func canvasBy(widthFirst, lastOfATie, canvasArea bool) func(original shapes.Size
 func packing() []Bug {
 	// The canvas decides how many tiles there are, so a wrong one of the same area shows here and any other in the pixel values.
 	bug := func(id, name, text, look string, p packer) Bug {
-		return Bug{ID: id, Name: name, Text: text, Look: look, Kinds: kinds(shapes.PackImageFeatures), Make: func(s *Site) (*Alternative, error) {
+		return Bug{ID: id, Name: name, Text: text, Look: look, Kinds: kinds(shapes.PackImageFeatures), packer: &p, Make: func(s *Site) (*Alternative, error) {
 			return s.packed(p)
 		}}
 	}
