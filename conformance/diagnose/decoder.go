@@ -32,6 +32,9 @@ func decoder() []Bug {
 			table("L10", name, "the angles are computed in "+name, "angles in float32 even where the model is in "+name, func(s *Site, position, i int) float64 {
 				return float64(class.Round(class.Round(float32(position)) * class.Round(float32(exact(s, i)))))
 			}),
+			table("L10", "frequencies in "+name, "the inverse frequencies are rounded to "+name, "a model that is cast as a whole casts its buffer inv_freq too", func(s *Site, position, i int) float64 {
+				return float64(float32(position) * class.Round(float32(exact(s, i))))
+			}),
 			{ID: "L10", Name: "positions in " + name, Text: "the positions are rounded to " + name, Look: "integers beyond 256 are not numbers of bfloat16", Kinds: kinds(shapes.RotaryCos, shapes.RotarySin), Make: func(s *Site) (*Alternative, error) {
 				return s.table(func(s *Site, position, i int) float64 {
 					return float64(class.Round(float32(position)) * float32(exact(s, i)))
@@ -131,6 +134,17 @@ func decoder() []Bug {
 		table("L09", "", "the angles are computed in float64", "transformers' angles are products of float32", func(s *Site, position, i int) float64 {
 			return float64(position) * math.Pow(s.Config.Text.RopeTheta, -2*float64(i)/float64(s.Config.Text.HeadDim))
 		}),
+		table("L36", "", "the frequencies are scaled as for Llama 3.1, by 8 from a context of 8192", "rope_scaling: this model has none", func(s *Site, position, i int) float64 {
+			return float64(float32(position) * float32(scaledAsLlama31(exact(s, i))))
+		}),
+		table("L37", "", "each angle is the one before times theta^(-2/Dh), in float32", "each frequency by itself, then times the position: products of products drift", func(s *Site, position, i int) float64 {
+			step := float32(math.Pow(float64(float32(s.Config.Text.RopeTheta)), -2/float64(s.Config.Text.HeadDim)))
+			angle := float32(position)
+			for range i {
+				angle *= step
+			}
+			return float64(angle)
+		}),
 		{ID: "L11", Text: "query head h meets key head h mod K", Look: "repeat_kv: query head h meets key head h / (H/K)", Kinds: kinds(shapes.Scores, shapes.Context), Only: func(s *Site) bool { return s.text() && s.Node.KVHeads > 1 && s.Node.KVHeads < s.Node.Heads },
 			Make: func(s *Site) (*Alternative, error) {
 				return s.keyHeads(func(h int) int { return h % s.Node.KVHeads })
@@ -194,6 +208,19 @@ func decoder() []Bug {
 	bugs = append(bugs, activationBugs(shapes.SiLU, "SiLU", "hidden_act of text_config is silu: x sigmoid(x)", map[string]string{"": "L25"})...)
 	bugs = append(bugs, rounded("float16", compare.F16)...)
 	return append(bugs, rounded("bfloat16", compare.BF16)...)
+}
+
+// scaledAsLlama31 is a frequency under rope_scaling of type llama3: factor 8, low 1, high 4, context 8192.
+func scaledAsLlama31(frequency float64) float64 {
+	length := 2 * math.Pi / frequency
+	switch {
+	case length < 8192/4:
+		return frequency
+	case length > 8192:
+		return frequency / 8
+	}
+	smooth := (8192/length - 1) / (4 - 1)
+	return (1-smooth)*frequency/8 + smooth*frequency
 }
 
 // turned is rotate_half: [-x[Dh/2:], x[:Dh/2]].
@@ -269,21 +296,7 @@ func (s *Site) keyHeads(meets func(h int) int) (*Alternative, error) {
 		}
 		return y
 	}
-	want := shapes.Tensor{Shape: shape, Data: pick(func(by int) []float32 { return parts[by].Want.Data })}
-	return &Alternative{want, s.Node, func() (compare.Budget, error) {
-		budgets := make([]compare.Budget, kv)
-		for by := range budgets {
-			var err error
-			if budgets[by], err = parts[by].budget(); err != nil {
-				return budgets[by], err
-			}
-		}
-		b := budgets[0]
-		b.Want = want
-		b.Acc, b.AccRMS = pick(func(by int) []float32 { return budgets[by].Acc }), pick(func(by int) []float32 { return budgets[by].AccRMS })
-		b.Sto, b.StoRMS = pick(func(by int) []float32 { return budgets[by].Sto }), pick(func(by int) []float32 { return budgets[by].StoRMS })
-		return b, nil
-	}}, nil
+	return joined(parts, s.Node, shape, pick), nil
 }
 
 // masking is a softmax under another mask: sees says whether query i sees key j. The scores that the right mask hides are computed from

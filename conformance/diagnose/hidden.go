@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/conformance/compare"
@@ -60,6 +61,27 @@ func (d *doctor) hidden(ctx context.Context, f conformance.Failure, bugs []Bug) 
 			if ratio, ok := try(through, site, f.Got); ok {
 				fits = append(fits, fit{b, n.Name, ratio})
 			}
+		}
+	}
+	for _, b := range bugs { // one bug may live in several of the nodes, such as both tables of the rotary embedding
+		if ctx.Err() != nil || len(chain) < 2 {
+			break
+		}
+		if slices.ContainsFunc(fits, func(f fit) bool { return f.bug.Key() == b.Key() }) {
+			continue
+		}
+		var where []string
+		everywhere := Bug{Make: func(*Site) (*Alternative, error) {
+			values, err := d.altered(f, chain, b, &where)
+			if err != nil || len(where) < 2 {
+				return nil, err
+			}
+			end := f
+			end.Inputs, end.Derived = d.inputs(f.Node, values, f.Inputs, f.Derived)
+			return d.site(end).right()
+		}}
+		if ratio, ok := try(everywhere, d.site(f), f.Got); ok {
+			fits = append(fits, fit{b, strings.Join(where, " and "), ratio})
 		}
 	}
 	slices.SortStableFunc(fits, func(a, b fit) int { return cmp.Compare(a.ratio, b.ratio) })
@@ -140,6 +162,37 @@ func (d *doctor) derive(f conformance.Failure, chain []shapes.Node, known deriva
 		known = known.with(n.Name, want, &b)
 	}
 	return known, nil
+}
+
+// altered evaluates hidden nodes, one behind the other, with a bug in each in which it lives; where lists those.
+func (d *doctor) altered(f conformance.Failure, chain []shapes.Node, b Bug, where *[]string) (derivation, error) {
+	values := derivation{}
+	for _, n := range chain {
+		at := f
+		at.Node, at.Class, at.Got = n, d.class(n.Name, f.Class), shapes.Tensor{}
+		at.Inputs, at.Derived = d.inputs(n, values, nil, nil)
+		site := d.site(at)
+		if b.At(site) {
+			a, err := b.Make(site)
+			if err != nil {
+				return nil, err
+			}
+			if a != nil {
+				budget, err := a.budget()
+				if err != nil {
+					return nil, err
+				}
+				values = values.with(n.Name, a.Want, &budget)
+				*where = append(*where, n.Name)
+				continue
+			}
+		}
+		var err error
+		if values, err = d.derive(f, []shapes.Node{n}, values); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
 }
 
 // inputs are what a node reads: hidden values, else those that are given, else the engine's.

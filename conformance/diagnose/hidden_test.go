@@ -72,6 +72,25 @@ func TestABugInAHiddenNodeIsNamed(t *testing.T) {
 			},
 			layer + ".self_attn.context", "V12",
 		},
+		"each angle made out of the one before, in tables that are not shown": {
+			func(n shapes.Node) bool { return n.Kind == shapes.RotaryCos || n.Kind == shapes.RotarySin },
+			func(n shapes.Node, _ []shapes.Tensor, y shapes.Tensor) shapes.Tensor {
+				f := map[shapes.Kind]func(float64) float64{shapes.RotaryCos: math.Cos, shapes.RotarySin: math.Sin}[n.Kind]
+				if f == nil {
+					return y
+				}
+				step := float32(math.Pow(set.Config.Text.RopeTheta, -2/float64(set.Config.Text.HeadDim)))
+				for p := range y.Rows() { // the prompt's positions are 0, 1, 2, ...
+					angle := float32(p)
+					for i := range y.Cols() / 2 {
+						y.Row(p)[i], y.Row(p)[i+y.Cols()/2] = float32(f(float64(angle))), float32(f(float64(angle)))
+						angle *= step
+					}
+				}
+				return y
+			},
+			shapes.TextLayer(0) + ".self_attn.rope_q", "L37",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			suite := conformance.Suite{Targets: []conformance.Target{{Set: set, Weights: w}}, Cases: "photo-1x2-portrait", Diagnose: diagnose.Diagnose}

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/llavaref/llavaref/conformance/compare"
 	"github.com/llavaref/llavaref/shapes"
 )
 
@@ -143,6 +145,22 @@ func loading() []Bug {
 				return s.as(func(n *shapes.Node) { n.Params = names })
 			}})
 	}
+	bugs = append(bugs,
+		Bug{ID: "C22", Text: "the columns of o_proj stand in the order of groups, not of key heads: query head h meets those of head h mod (H/K) K + h / (H/K)", Look: "head h = k H/K + g: key heads are the outer index of the columns of o_proj as well", Kinds: kinds(shapes.Linear), Only: func(s *Site) bool { return s.text() && s.is("o_proj") },
+			Make: func(s *Site) (*Alternative, error) {
+				t := s.Config.Text
+				keys, group := t.NumKeyValueHeads, t.NumAttentionHeads/t.NumKeyValueHeads
+				// Block b = g K + k of the columns meets head k H/K + g.
+				return s.reading(columns(s.Inputs[0], count(s.Inputs[0].Cols(), func(i int) int {
+					b := i / t.HeadDim
+					return (b%keys*group+b/keys)*t.HeadDim + i%t.HeadDim
+				})))
+			}},
+		Bug{ID: "C23", Name: "groups as blocks", Text: "a fused matrix of q, k and v that is grouped by key heads is cut into three blocks", Look: "the order of rows in the fused matrix: for each key head its query heads, the key head, its values", Kinds: kinds(shapes.Linear), Only: textQKV,
+			Make: func(s *Site) (*Alternative, error) { return s.fused(grouped, blocks) }},
+		Bug{ID: "C23", Name: "blocks as groups", Text: "a fused matrix of q, k and v in three blocks is cut as if it were grouped by key heads", Look: "the order of rows in the fused matrix: all query heads, all key heads, all values", Kinds: kinds(shapes.Linear), Only: textQKV,
+			Make: func(s *Site) (*Alternative, error) { return s.fused(blocks, grouped) }},
+	)
 	for _, pair := range [][2]string{{"q_proj", "k_proj"}, {"q_proj", "v_proj"}, {"k_proj", "v_proj"}} {
 		bugs = append(bugs, exchanged("C21", pair[0], pair[1], pair[0]+" and "+pair[1]+" are exchanged", "the order in a fused qkv matrix"))
 	}
@@ -260,6 +278,93 @@ func heads(width, n int, order func(j, n int) int) []int {
 // spread repeats an order of columns for every row.
 func spread(size, width int, order []int) []int {
 	return count(size, func(i int) int { return i/width*width + order[i%width] })
+}
+
+// place is a head of q_proj, k_proj or v_proj: 0, 1 or 2.
+type place struct{ projection, head int }
+
+// blocks is the order of heads in a fused matrix of three blocks.
+func blocks(heads, keys int) []place {
+	var order []place
+	for i, n := range []int{heads, keys, keys} {
+		for h := range n {
+			order = append(order, place{i, h})
+		}
+	}
+	return order
+}
+
+// grouped is the order of heads in a fused matrix that is grouped by key heads.
+func grouped(heads, keys int) []place {
+	var order []place
+	for k := range keys {
+		for g := range heads / keys {
+			order = append(order, place{0, k*(heads/keys) + g})
+		}
+		order = append(order, place{1, k}, place{2, k})
+	}
+	return order
+}
+
+// fused is q_proj, k_proj or v_proj cut out of a matrix that was put together in one order of heads and is read in another.
+func (s *Site) fused(written, read func(heads, keys int) []place) (*Alternative, error) {
+	t := s.Config.Text
+	leaf := []string{"q_proj", "k_proj", "v_proj"}
+	mine := slices.IndexFunc(leaf, func(l string) bool { return s.is(l) })
+	base := strings.TrimSuffix(s.Node.Name, leaf[mine])
+	parts := make([]*Alternative, len(leaf))
+	for i, l := range leaf {
+		n, ok := s.graph.nodes[base+l]
+		if !ok || len(n.Inputs) != 1 || n.Inputs[0] != s.Node.Inputs[0] {
+			return nil, nil
+		}
+		var err error
+		if parts[i], err = s.run(s.eval, n, s.Inputs); err != nil {
+			return nil, err
+		}
+	}
+	from := map[place]place{}
+	in, out := written(t.NumAttentionHeads, t.NumKeyValueHeads), read(t.NumAttentionHeads, t.NumKeyValueHeads)
+	for i, p := range out {
+		from[p] = in[i]
+	}
+	shape := parts[mine].Want.Shape
+	pick := func(of func(i int) []float32) []float32 {
+		lists := make([][]float32, len(parts))
+		for i := range lists {
+			if lists[i] = of(i); lists[i] == nil {
+				return nil
+			}
+		}
+		y := make([]float32, len(parts[mine].Want.Data))
+		width := shape[len(shape)-1]
+		for j := range y {
+			p := from[place{mine, j % width / t.HeadDim}]
+			other := parts[p.projection].Want.Cols()
+			y[j] = lists[p.projection][j/width*other+p.head*t.HeadDim+j%t.HeadDim]
+		}
+		return y
+	}
+	return joined(parts, parts[mine].node, shape, pick), nil
+}
+
+// joined is a result of which each value is that of one of several others; pick chooses among lists of them.
+func joined(parts []*Alternative, n shapes.Node, shape []int, pick func(of func(i int) []float32) []float32) *Alternative {
+	want := shapes.Tensor{Shape: shape, Data: pick(func(i int) []float32 { return parts[i].Want.Data })}
+	return &Alternative{want, n, func() (compare.Budget, error) {
+		budgets := make([]compare.Budget, len(parts))
+		for i := range budgets {
+			var err error
+			if budgets[i], err = parts[i].budget(); err != nil {
+				return budgets[i], err
+			}
+		}
+		b := budgets[0]
+		b.Want = want
+		b.Acc, b.AccRMS = pick(func(i int) []float32 { return budgets[i].Acc }), pick(func(i int) []float32 { return budgets[i].AccRMS })
+		b.Sto, b.StoRMS = pick(func(i int) []float32 { return budgets[i].Sto }), pick(func(i int) []float32 { return budgets[i].StoRMS })
+		return b, nil
+	}}
 }
 
 // headRows is the layer with the rows of each head of its weight in another order.

@@ -198,6 +198,13 @@ func packing() []Bug {
 		}}
 	}
 	swap := func(z shapes.Size) shapes.Size { return shapes.Size{H: z.W, W: z.H} }
+	whole := func(_, grid shapes.Size) (offset, kept shapes.Size) { return shapes.Size{}, grid }
+	truncated := unpadder{scaled: func(a, b, c float64) int { return int(a * (b / c)) }}.unpad
+	// One tile after another, as they are in memory.
+	flat := func(grid shapes.Size, side int, at shapes.Size) (int, shapes.Size) {
+		i := at.H*grid.W*side + at.W
+		return i / (side * side), shapes.Size{H: i % (side * side) / side, W: i % side}
+	}
 	convention := func(b Bug, name string) Bug {
 		b.Convention = name
 		return b
@@ -244,10 +251,7 @@ func packing() []Bug {
 		bug("K07", "last", "the whole image stands after the tiles", "the order of the two parts of an image", packer{order: func(image [][]float32, base int) [][]float32 { return slices.Concat(image[base:], image[:base]) }}),
 		bug("K07", "left out", "the whole image is left out", "the first tile of an image is the whole picture", packer{order: func(image [][]float32, base int) [][]float32 { return image[base:] }}),
 		bug("K07", "only", "only the whole image is there, without its tiles", "the tiles behind the whole picture", packer{order: func(image [][]float32, base int) [][]float32 { return image[:base] }}),
-		bug("K08", "", "the tiles stand one after another and are not put together to one grid", "the permutation (0, 2, 1, 3) of [rows of tiles, columns of tiles, side, side] before rows are read", packer{cell: func(grid shapes.Size, side int, at shapes.Size) (int, shapes.Size) {
-			i := at.H*grid.W*side + at.W // in the order of memory
-			return i / (side * side), shapes.Size{H: i % (side * side) / side, W: i % side}
-		}}),
+		bug("K08", "", "the tiles stand one after another and are not put together to one grid", "the permutation (0, 2, 1, 3) of [rows of tiles, columns of tiles, side, side] before rows are read", packer{cell: flat}),
 		bug("K09", "", "rows and columns of the grid of tiles are exchanged", "image_sizes are (height, width), and so are the pinpoints", packer{cell: func(grid shapes.Size, side int, at shapes.Size) (int, shapes.Size) {
 			// The grid read as W x H tiles, then viewed as the H x W grid in the order of memory.
 			wrong := swap(grid)
@@ -256,9 +260,11 @@ func packing() []Bug {
 			return y/side*wrong.W + x/side, shapes.Size{H: y % side, W: x % side}
 		}}),
 		bug("K09", "unpadded so", "rows and columns of the grid of tiles are exchanged, and it is unpadded as such", "image_sizes are (height, width), and so are the pinpoints", packer{canvas: func(o shapes.Size, p []shapes.Size) shapes.Size { return swap(preprocess.SelectBestResolution(o, p)) }}),
-		bug("K10", "", "the grid is not unpadded", "unpad_image", packer{unpad: func(_, grid shapes.Size) (shapes.Size, shapes.Size) { return shapes.Size{}, grid }}),
+		bug("K09", "unpadded so, not rounded", "rows and columns of the grid of tiles are exchanged, and it is unpadded as such, the new size truncated without being rounded first, as transformers 4.41 to 4.43 do", "image_sizes are (height, width), and so are the pinpoints and what get_anyres_image_grid_shape gives",
+			packer{canvas: func(o shapes.Size, p []shapes.Size) shapes.Size { return swap(preprocess.SelectBestResolution(o, p)) }, unpad: truncated}),
+		bug("K10", "", "the grid is not unpadded", "unpad_image", packer{unpad: whole}),
 		convention(bug("K11", "", "the new size is truncated without being rounded to 7 decimals first", "unpad_image, as it was before transformers 4.47: some sizes keep two rows or columns more",
-			packer{unpad: unpadder{scaled: func(a, b, c float64) int { return int(a * (b / c)) }}.unpad}), "transformers before 4.47"),
+			packer{unpad: truncated}), "transformers before 4.47"),
 		bug("K12", "", "the grid is unpadded in float32", "unpad_image computes in float64", packer{unpad: unpadder{scaled: func(a, b, c float64) int { return int(float32(a) * (float32(b) / float32(c))) }}.unpad}),
 		bug("K13", "", "exactly as many rows or columns are kept as the picture covers, an odd one cut on one side", "unpad_image cuts the same number on both sides", packer{unpad: unpadder{odd: true}.unpad}),
 		bug("K14", "", "the new size is rounded up", "unpad_image truncates", packer{unpad: unpadder{scaled: func(a, b, c float64) int { return int(math.Ceil(math.Round(a*(b/c)*1e7) / 1e7)) }}.unpad}),
@@ -275,6 +281,15 @@ func packing() []Bug {
 			_, kept := preprocess.Unpad(o, g)
 			return shapes.Size{}, kept
 		}}),
+		bug("K26", "", "where rows are cut, the end is counted back from the width of the grid and not from its height", "unpad_image keeps rows padding to height - padding", packer{unpad: func(o, g shapes.Size) (shapes.Size, shapes.Size) {
+			offset, kept := preprocess.Unpad(o, g)
+			if offset.H > 0 {
+				kept.H = max(0, min(g.W-offset.H, g.H)-offset.H) // a slice in Python ends where the array does
+			}
+			return offset, kept
+		}}),
+		bug("K27", "", "the grid is neither unpadded nor given newlines", "mm_patch_merge_type is spatial_unpad: unpad_image, then image_newline after each row of cells", packer{unpad: whole, newline: "none"}),
+		bug("K28", "", "the tiles stand one after another as they are: no grid, no unpadding, no newlines", "mm_patch_merge_type is spatial_unpad, not flat", packer{unpad: whole, newline: "none", cell: flat}),
 		convention(bug("P01", "", "the canvas is chosen among pinpoints read as (width, height)", "the original LLaVA's own code reads them so: pictures of up to 336 pixels stand on the vertical canvas, with another number of newlines", packer{canvas: canvasBy(true, false, false)}), "the original LLaVA's canvas"),
 		bug("P02", "", "width and height of image_sizes are exchanged", "image_sizes are (height, width)", packer{unpad: func(o, g shapes.Size) (shapes.Size, shapes.Size) { return preprocess.Unpad(swap(o), g) }}),
 		bug("P03", "", "of two canvases that are equally good the later one is taken", "the first of equal canvases stands", packer{canvas: canvasBy(false, true, false)}),
@@ -303,6 +318,22 @@ func (s *Site) packed(p packer) (*Alternative, error) {
 		return nil, nil
 	}
 	return s.moved(tensor(list))
+}
+
+// imageRows is how many rows each image has in the prompt.
+func (s *Site) imageRows() []int {
+	side := s.Config.Vision.PatchesPerSide()
+	var each []int
+	for _, size := range s.Prompt.ImageSizes {
+		n := side * side
+		if s.Config.ModelType == shapes.LlavaNext {
+			canvas := preprocess.SelectBestResolution(size, s.Config.GridPinpoints)
+			_, kept := preprocess.Unpad(size, shapes.Size{H: canvas.H / s.Config.Vision.PatchSize, W: canvas.W / s.Config.Vision.PatchSize})
+			n += kept.H * (kept.W + 1)
+		}
+		each = append(each, n)
+	}
+	return each
 }
 
 // merging are the bugs of the token embeddings and of putting image rows among them: M.
@@ -348,6 +379,53 @@ func merging() []Bug {
 		}),
 		merge("M11", "", "the image rows are in the reverse order", "the order in which rows are put into the places of image tokens", func(_ *Site, y, f shapes.Tensor, at []int) (shapes.Tensor, bool) {
 			return put(y, f, at, func(i int) int { return at[len(at)-1-i] }), len(at) <= f.Rows()
+		}),
+		merge("M13", "", "every image has the rows of the first one", "which image's rows go to which image token", func(s *Site, y, f shapes.Tensor, at []int) (shapes.Tensor, bool) {
+			each := s.imageRows()
+			if len(each) < 2 || slices.Max(each) != slices.Min(each) || each[0] == 0 || f.Rows() < len(at) {
+				return y, false
+			}
+			return put(y, rows(f, f.Cols(), count(f.Rows(), func(i int) int { return i % each[0] })), at, func(i int) int { return at[i] }), true
+		}),
+		merge("M14", "", "the text behind the second image and each further one begins too early: a token for each image before it stands in front of the image", "whether the places of image tokens are counted with the image tokens before them", func(s *Site, y, f shapes.Tensor, at []int) (shapes.Tensor, bool) {
+			each := s.imageRows()
+			total := 0
+			for _, n := range each {
+				total += n
+			}
+			if len(each) < 2 || total != len(at) || f.Rows() < total {
+				return y, false
+			}
+			text := shapes.Tensor{Shape: []int{y.Rows() - total, y.Cols()}}
+			var before []int // how many text tokens stand before each image
+			for t, id := range s.Prompt.InputIDs {
+				if id != s.Config.ImageTokenID {
+					text.Data = append(text.Data, y.Row(t)...)
+				}
+			}
+			first := 0
+			for _, n := range each {
+				if n == 0 {
+					return y, false
+				}
+				before = append(before, at[first]-first)
+				first += n
+			}
+			z := shapes.Tensor{Shape: y.Shape}
+			row, from := 0, 0
+			for i, n := range each {
+				if from > before[i]+i || before[i]+i > text.Rows() { // such an engine stops here
+					return y, false
+				}
+				z.Data = append(z.Data, text.Data[from*y.Cols():(before[i]+i)*y.Cols()]...)
+				for range n {
+					z.Data = append(z.Data, f.Row(row)...)
+					row++
+				}
+				from = before[i] + i
+			}
+			z.Data = append(z.Data, text.Data[from*y.Cols():]...)
+			return z, true
 		}),
 		{ID: "M12", Text: "the image rows are added to the embeddings of the image tokens", Look: "rows replace the embeddings", Kinds: kinds(shapes.MergeEmbeddings), Only: func(s *Site) bool { return s.Inputs[1].Shape != nil }, Make: func(s *Site) (*Alternative, error) {
 			y := shapes.Tensor{Shape: s.Inputs[0].Shape, Data: slices.Clone(s.Inputs[0].Data)}

@@ -221,11 +221,8 @@ func tower() []Bug {
 		{"none", "the scores are not scaled", func(width, _ float64) float64 { return math.Sqrt(width) }},
 		{"twice", "the scores are scaled twice", func(width, _ float64) float64 { return 1 / math.Sqrt(width) }},
 		{"model", "the scores are scaled by the width of the model, 1/sqrt(D)", func(width, model float64) float64 { return math.Sqrt(width / model) }},
-		{"squared", "the scores are divided by the width of a head, not by its root", func(width, _ float64) float64 { return 1 / math.Sqrt(width) }},
+		{"heads", "the scores are scaled by the number of heads, 1/sqrt(H)", func(width, model float64) float64 { return width / math.Sqrt(model) }},
 	} {
-		if k.name == "squared" { // the same numbers as twice
-			continue
-		}
 		bugs = append(bugs, Bug{ID: "V12", Name: k.name, Text: k.text, Look: "the scale is 1/sqrt of the width of one head, once", Kinds: kinds(shapes.Scores), Make: func(s *Site) (*Alternative, error) {
 			width, model := float64(s.Config.Vision.HeadDim()), float64(s.Config.Vision.HiddenSize)
 			if s.text() {

@@ -382,6 +382,9 @@ func valueBugs() []Bug {
 		}},
 		{ID: "P29a", What: "mean and deviation of ImageNet", mutate: fixed([3]float32{0.485, 0.456, 0.406}, [3]float32{0.229, 0.224, 0.225})},
 		{ID: "P29b", What: "mean and deviation of SigLIP", mutate: fixed([3]float32{0.5, 0.5, 0.5}, [3]float32{0.5, 0.5, 0.5})},
+		{ID: "P46", What: "mean and deviation of the first channel for all three", mutate: with(func(f *flow, u uint8, _ int) float32 {
+			return (float32(float64(u)*f.p.RescaleFactor) - float32(f.p.Mean[0])) / float32(f.p.Std[0])
+		})},
 		{ID: "P30", What: "variance taken for deviation", mutate: with(func(f *flow, u uint8, c int) float32 {
 			std := float32(f.p.Std[c])
 			return (float32(float64(u)*f.p.RescaleFactor) - float32(f.p.Mean[c])) / (std * std)
@@ -522,6 +525,13 @@ func unpadBugs() []Bug {
 				return shapes.Size{H: cells.H - 2*(p.Top/f.p.PatchSize), W: cells.W - 2*(p.Left/f.p.PatchSize)}
 			}
 		}},
+		{ID: "K26", What: "the end of the kept rows counted back from the width of the cells", mutate: with(func(original, cells shapes.Size) shapes.Size {
+			kept := unpadAxis(original, cells, isWide(original, cells), keepRounded)
+			if top := (cells.H - kept.H) / 2; top > 0 {
+				kept.H = min(cells.W-top, cells.H) - top
+			}
+			return atLeast0(kept, cells)
+		})},
 	}
 }
 
@@ -536,6 +546,10 @@ func countBugs() []Bug {
 	}
 	return []Bug{
 		{ID: "K01", What: "no newline", mutate: with(func(base int, kept shapes.Size) int { return base + kept.Area() })},
+		{ID: "K27", What: "neither newlines nor unpadding", mutate: func(f *flow) {
+			f.unpad = func(_, cells shapes.Size) shapes.Size { return cells }
+			f.count = func(base int, kept shapes.Size) int { return base + kept.Area() }
+		}},
 		{ID: "K02", What: "one newline for the whole image", mutate: with(func(base int, kept shapes.Size) int { return base + kept.Area() + 1 })},
 		{ID: "K04", What: "newlines in the whole image too", mutate: with(func(base int, kept shapes.Size) int {
 			return base + int(math.Sqrt(float64(base))) + kept.Area() + kept.H
