@@ -98,6 +98,24 @@ func TestOtherErrorsAreNotNamed(t *testing.T) {
 	}
 }
 
+// transformers 4.42.4 gives these many rows (docs/adapters.md), and is called by the name of what its source does.
+func TestThePackingOfOldTransformersIsNamed(t *testing.T) {
+	for name, rows := range map[string]int{"photo-1x3": 16, "two-images": 46} {
+		m, d := open(t, "tiny-1.6", name, compare.F32)
+		bug := Catalogue()[slices.IndexFunc(Catalogue(), func(b Bug) bool { return b.Key() == "K09/unpadded so, in float32" })]
+		n := m.graph.nodes[shapes.NodePack]
+		y, err := m.Alter(bug, n)
+		if err != nil || y.Shape == nil || y.Shape[0] != rows {
+			t.Errorf("%s: %v, %v, want %d rows", name, y.Shape, err, rows)
+			continue
+		}
+		causes, _ := d.node(context.Background(), failure(m, n, y), Catalogue())
+		if !slices.ContainsFunc(causes, func(c conformance.Cause) bool { return c.ID == "K09" && strings.Contains(c.Text, "float32") }) {
+			t.Errorf("%s: named %v", name, causes)
+		}
+	}
+}
+
 func TestEveryBugIsDocumented(t *testing.T) {
 	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "known-bugs.md"))
 	if err != nil {

@@ -199,7 +199,7 @@ func packing() []Bug {
 	}
 	swap := func(z shapes.Size) shapes.Size { return shapes.Size{H: z.W, W: z.H} }
 	whole := func(_, grid shapes.Size) (offset, kept shapes.Size) { return shapes.Size{}, grid }
-	truncated := unpadder{scaled: func(a, b, c float64) int { return int(a * (b / c)) }}.unpad
+	single := unpadder{scaled: func(a, b, c float64) int { return int(float32(a) * (float32(b) / float32(c))) }}.unpad
 	// One tile after another, as they are in memory.
 	flat := func(grid shapes.Size, side int, at shapes.Size) (int, shapes.Size) {
 		i := at.H*grid.W*side + at.W
@@ -260,12 +260,12 @@ func packing() []Bug {
 			return y/side*wrong.W + x/side, shapes.Size{H: y % side, W: x % side}
 		}}),
 		bug("K09", "unpadded so", "rows and columns of the grid of tiles are exchanged, and it is unpadded as such", "image_sizes are (height, width), and so are the pinpoints", packer{canvas: func(o shapes.Size, p []shapes.Size) shapes.Size { return swap(preprocess.SelectBestResolution(o, p)) }}),
-		bug("K09", "unpadded so, not rounded", "rows and columns of the grid of tiles are exchanged, and it is unpadded as such, the new size truncated without being rounded first, as transformers 4.41 to 4.43 do", "image_sizes are (height, width), and so are the pinpoints and what get_anyres_image_grid_shape gives",
-			packer{canvas: func(o shapes.Size, p []shapes.Size) shapes.Size { return swap(preprocess.SelectBestResolution(o, p)) }, unpad: truncated}),
+		bug("K09", "unpadded so, in float32", "rows and columns of the grid of tiles are exchanged, and it is unpadded as such, in float32: transformers 4.41 to 4.43 do both", "image_sizes are (height, width), and so are the pinpoints and what get_anyres_image_grid_shape gives",
+			packer{canvas: func(o shapes.Size, p []shapes.Size) shapes.Size { return swap(preprocess.SelectBestResolution(o, p)) }, unpad: single}),
 		bug("K10", "", "the grid is not unpadded", "unpad_image", packer{unpad: whole}),
 		convention(bug("K11", "", "the new size is truncated without being rounded to 7 decimals first", "unpad_image, as it was before transformers 4.47: some sizes keep two rows or columns more",
-			packer{unpad: truncated}), "transformers before 4.47"),
-		bug("K12", "", "the grid is unpadded in float32", "unpad_image computes in float64", packer{unpad: unpadder{scaled: func(a, b, c float64) int { return int(float32(a) * (float32(b) / float32(c))) }}.unpad}),
+			packer{unpad: unpadder{scaled: func(a, b, c float64) int { return int(a * (b / c)) }}.unpad}), "transformers before 4.47"),
+		bug("K12", "", "the grid is unpadded in float32", "unpad_image computes in float64", packer{unpad: single}),
 		bug("K13", "", "exactly as many rows or columns are kept as the picture covers, an odd one cut on one side", "unpad_image cuts the same number on both sides", packer{unpad: unpadder{odd: true}.unpad}),
 		bug("K14", "", "the new size is rounded up", "unpad_image truncates", packer{unpad: unpadder{scaled: func(a, b, c float64) int { return int(math.Ceil(math.Round(a*(b/c)*1e7) / 1e7)) }}.unpad}),
 		bug("K15", "", "the comparison of the two aspects is reversed", "unpad_image cuts rows where the picture is wider than the grid", packer{unpad: unpadder{wide: func(r, g float64) bool { return r < g }}.unpad}),
