@@ -17,7 +17,7 @@ func assumptions(nodes []shapes.Node, results map[string]*Node) []Assumption {
 	judged := 0
 	for _, n := range nodes {
 		c, ok := results[n.Name].Check(Local)
-		if ok && (c.Result == Pass || c.Result == Fail) {
+		if ok && c.Result.compared() {
 			judged++
 		}
 		if !ok || c.Result != Fail || c.Fits == "" {

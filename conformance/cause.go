@@ -15,6 +15,8 @@ type Cause struct {
 	Look       string  // where to look
 	Ratio      float64 // of error to limit with that done in the node's place; at most 1 fits
 	Convention string  // name of the published rule that it follows; empty for a bug
+	Effect     string  // of a convention: what it changes in this prompt, in tokens or in pixels
+	Rows       []int   // of a convention that changes their number: the image rows of each image
 }
 
 // A Diagnoser says what the failures of one prompt come from. It must not change what it is given, and stops when ctx is done.

@@ -17,7 +17,7 @@ const (
 )
 
 // diverge finds the first node of a case that is not as it should be, in the order of execution, and says what its failure means:
-// the first that fails by itself, or without any the first whose drift fails.
+// the first that fails by itself, or without any the first whose drift fails, or without any the first that follows another convention.
 func diverge(nodes []shapes.Node, results map[string]*Node) *Divergence {
 	t := tally{drift: map[string]float64{}, excused: true}
 	for _, n := range nodes {
@@ -37,6 +37,9 @@ func diverge(nodes []shapes.Node, results map[string]*Node) *Divergence {
 			return &Divergence{t.first.Name, Local, fmt.Sprintf("%d of %d nodes fail by their own inputs, and all of them would pass as %s: a lower precision class than declared", t.failing, t.local, t.coarse)}
 		}
 		return &Divergence{t.first.Name, Local, "local fails: this node is wrong, given its own inputs"}
+	case t.drifted == nil && t.other != nil:
+		c, cause, _ := t.other.Convention()
+		return &Divergence{t.other.Name, c.View, "this node follows another published rule: " + cause.Convention}
 	case t.drifted == nil:
 		return nil
 	}
@@ -63,6 +66,7 @@ func diverge(nodes []shapes.Node, results map[string]*Node) *Divergence {
 type tally struct {
 	first   *Node              // that fails by itself
 	drifted *Node              // first whose drift, or whose logits, fail
+	other   *Node              // first that follows another convention
 	local   int                // nodes judged locally
 	failing int                // of them, those that fail
 	excused bool               // every one of those would pass in a coarser class
@@ -71,6 +75,9 @@ type tally struct {
 }
 
 func (t *tally) add(r *Node) {
+	if _, _, ok := r.Convention(); ok && t.other == nil {
+		t.other = r
+	}
 	for _, c := range r.Checks {
 		if c.Result == Fail && t.first == nil && (c.View == Contract || c.View == Local) {
 			t.first = r

@@ -680,6 +680,7 @@ func (j *judge) result() Case {
 	for _, n := range j.nodes {
 		j.finish(n)
 	}
+	settle(j.nodes, j.results)
 	j.keepHeat()
 	c := Case{Name: j.truth.Name, Why: j.truth.Why, Problems: j.faults, Causes: j.causes, First: diverge(j.nodes, j.results), Assumptions: assumptions(j.nodes, j.results)}
 	for _, stage := range Stages() {

@@ -25,6 +25,8 @@ type Run struct {
 	Class  compare.Class // that the engine was judged by
 	Views  []View        // that were asked for
 	Sets   []Set
+	// Allowed are conventions, by their names or by the ids of their bugs, that whoever asked for the run accepts.
+	Allowed []string
 	// Against is the engine that this one was held against; empty for the truth of golden sets.
 	Against string
 	By      Provenance
@@ -59,7 +61,7 @@ type Case struct {
 
 // Problem is what went wrong with a whole prompt.
 type Problem struct {
-	Level Status // Fail or Error
+	Level Status // Skip for a note, Convention, Fail or Error
 	Text  string
 }
 
@@ -101,6 +103,7 @@ type Check struct {
 	Census  *compare.Census // where a local check fails
 	Tokens  map[compare.TokenVerdict]int
 	Causes  []Cause // of a failing local or contract check: what reproduces the engine's tensor, best first
+	Behind  string  // node with the convention that an accumulated or logits check is off for, or cannot be told apart from a bug for
 }
 
 // Divergence is the first node that is not as it should be.
@@ -162,7 +165,7 @@ func (c Coverage) plus(d Coverage) Coverage {
 // compared says whether a view of the node was judged.
 func (n Node) compared(v View) bool {
 	for _, c := range n.Checks {
-		if c.View == v && (c.Result == Pass || c.Result == Fail) {
+		if c.View == v && c.Result.compared() {
 			return true
 		}
 	}
@@ -191,7 +194,7 @@ func (s Stage) Coverage() Coverage {
 		if accumulated {
 			c.Accumulated++
 		}
-		if local || accumulated || n.Status() == Fail {
+		if local || accumulated || n.Status() == Fail || n.Status() == Convention {
 			c.Checked++
 		} else {
 			c.Skipped++

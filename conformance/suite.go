@@ -21,7 +21,7 @@ type Suite struct {
 	Class    compare.Class  // judge by this class instead of the one that the engine declares; empty is the declared one
 	Cases    string         // run only the cases whose name matches this pattern (path.Match); empty is all
 	Diagnose Diagnoser      // asked what the failures of each prompt come from; may be nil
-	FailFast bool           // stop after the first case that does not pass
+	FailFast bool           // stop after the first case that fails or could not be tested
 	Progress func(Progress) // told of every node as it is judged, from the engine's own goroutine; may be nil
 }
 
@@ -112,7 +112,7 @@ func (r *runner) set(t Target, names []string, open Opener) Set {
 		c := r.runCase(engine, t, name)
 		result.Cases = append(result.Cases, c)
 		r.done += len(shapes.Nodes(t.Set.Config))
-		if r.ctx.Err() != nil || r.FailFast && c.Status() > Pass {
+		if r.ctx.Err() != nil || r.FailFast && c.Status() > Convention {
 			r.stop = true
 			break
 		}

@@ -64,7 +64,11 @@ in likely pairs, and the one that gives the engine's output is named.
 A node that the engine does not expose is skipped and never passes. In the output, drift and local are errors over
 their limits: above 1 fails. Output follows from the engine's values alone, byte for byte.
 
-Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test.`,
+Where all that differs follows another published rule, such as the original LLaVA's canvas, the verdict is "other
+convention" with its name and what it changes, and the exit code is 4; --allow-convention makes it 0. One bug beside it,
+and the engine is not conformant.
+
+Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test, 4 another convention.`,
 		Example: `  llavaref check --model tiny-1.5
   llavaref check --model tiny-1.6 --case 'text-*' --mode local
   llavaref check --model tiny-1.5 --case text --format junit --out check.xml
@@ -82,7 +86,7 @@ Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test.`,
 	fs.StringVar(&f.golden, "golden", "", "a folder with a golden set, instead of those that come with the program")
 	fs.StringVar(&f.checkpoint, "checkpoint", "", "the checkpoint that the --golden set was made with")
 	f.reportFlags.add(cmd, "text", "json", "junit", "markdown", "svg", "html", "github", "badge", "levels")
-	fs.BoolVar(&f.failFast, "fail-fast", false, "stop after the first case that does not pass")
+	fs.BoolVar(&f.failFast, "fail-fast", false, "stop after the first case that fails or could not be tested")
 	fs.DurationVar(&f.timeout, "timeout", engines.DefaultTimeout, "how long an exec: command may take for a case")
 	cmd.AddCommand(checkIDsCommand())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd, find) }
@@ -137,16 +141,11 @@ func (f *checkFlags) run(cmd *cobra.Command, find finder) error {
 		suite.Targets = append(suite.Targets, target)
 	}
 	run := runWithBar(cmd.Context(), cmd.ErrOrStderr(), suite, open)
+	run.Allowed = f.allowed
 	if err := f.write(cmd, outs, run); err != nil {
 		return err
 	}
-	switch run.Status() {
-	case conformance.Pass:
-		return nil
-	case conformance.Fail:
-		return exitError{code: exitNotConformant}
-	}
-	return exitError{code: exitUntested}
+	return exitOf(run)
 }
 
 // suite is the suite that the flags ask for, without its targets.

@@ -26,6 +26,7 @@ const (
 	exitNotConformant = 1 // something differs from what it should be
 	exitUsage         = 2 // the command line is wrong
 	exitUntested      = 3 // the question could not be answered: a file is missing or broken, nothing was compared
+	exitConvention    = 4 // what differs follows another published rule, and nothing else is wrong
 )
 
 // exitError carries an exit code. Without an error of its own nothing more is printed: the output has said it all.
@@ -49,7 +50,7 @@ func usage(format string, args ...any) error {
 }
 
 // Run runs one command line, without the program's name in front, and returns the exit code:
-// 0 conformant, 1 not conformant or differences found, 2 wrong usage, 3 the question could not be answered.
+// 0 conformant, 1 not conformant or differences found, 2 wrong usage, 3 the question could not be answered, 4 another convention and nothing wrong.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return run(ctx, args, stdout, stderr, engines.Find)
 }
@@ -89,7 +90,8 @@ func rootCommand(find finder) *cobra.Command {
 the model's graph, and says which node is the first to be wrong.
 
 Exit codes: 0 conformant, 1 not conformant or differences found, 2 wrong usage, 3 the question could not be
-answered (a file is missing or broken, or nothing was compared).`,
+answered (a file is missing or broken, or nothing was compared), 4 what differs follows another published rule
+and nothing else is wrong.`,
 		Example: `  llavaref check --case 'text-*'
   llavaref params --total
   llavaref nodes --model tiny-1.6`,
@@ -134,6 +136,19 @@ func groupArgs(cmd *cobra.Command, args []string) error {
 		}
 	}
 	return usage("%s has no command %q, want one of %s", cmd.CommandPath(), args[0], strings.Join(names, ", "))
+}
+
+// exitOf is the error that gives a run's exit code; nil if it passes.
+func exitOf(run conformance.Run) error {
+	switch s := run.Status(); {
+	case run.Accepted():
+		return nil
+	case s == conformance.Convention:
+		return exitError{code: exitConvention}
+	case s == conformance.Fail:
+		return exitError{code: exitNotConformant}
+	}
+	return exitError{code: exitUntested}
 }
 
 // oneOf holds a flag to its list of values.

@@ -128,13 +128,7 @@ func (f *diffFlags) run(cmd *cobra.Command, args []string) error {
 	if err := f.write(cmd, outs, run); err != nil {
 		return err
 	}
-	switch run.Status() {
-	case conformance.Pass:
-		return nil
-	case conformance.Fail:
-		return exitError{code: exitNotConformant}
-	}
-	return exitError{code: exitUntested}
+	return exitOf(run)
 }
 
 // about finds the model and the prompt.

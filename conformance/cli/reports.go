@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/llavaref/llavaref/conformance"
+	"github.com/llavaref/llavaref/conformance/diagnose"
 	"github.com/llavaref/llavaref/conformance/report"
 )
 
@@ -20,6 +21,7 @@ import (
 type reportFlags struct {
 	format, out, annotate string
 	reports, formats      []string
+	allowed               []string
 	verbose, machine      bool
 }
 
@@ -31,6 +33,7 @@ func (f *reportFlags) add(cmd *cobra.Command, formats ...string) {
 	fs.StringVar(&f.out, "out", "", "write there instead of to the standard output; the file appears when it is complete")
 	fs.StringArrayVar(&f.reports, "report", nil, "one more output of the same run, FORMAT=PATH; may be given several times")
 	fs.StringVar(&f.annotate, "annotate", "", "with the format github: the file of your repository that annotations point at")
+	fs.StringArrayVar(&f.allowed, "allow-convention", nil, "a published rule that may be followed, by its name or its id (P01); may be given several times")
 	fs.BoolVarP(&f.verbose, "verbose", "v", false, "one line a node")
 	fs.BoolVar(&f.machine, "machine", false, "say in json and html on which processor and system it ran")
 }
@@ -41,6 +44,9 @@ type output struct{ format, path string }
 // outputs reads the flags. A folder that is not there is said before the suite runs and not after.
 func (f *reportFlags) outputs() ([]output, error) {
 	if err := oneOf("format", f.format, f.formats...); err != nil {
+		return nil, err
+	}
+	if err := knownConventions(f.allowed); err != nil {
 		return nil, err
 	}
 	outs := []output{{f.format, f.out}}
@@ -66,6 +72,21 @@ func (f *reportFlags) outputs() ([]output, error) {
 		}
 	}
 	return outs, nil
+}
+
+// knownConventions refuses what is no convention, so that a slip of the pen does not make a run stricter than it was meant to be.
+func knownConventions(names []string) error {
+	var known []string
+	for _, b := range diagnose.Catalogue() {
+		if b.Convention != "" {
+			known = append(known, fmt.Sprintf("%q (%s)", b.Convention, b.ID))
+			names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == b.Convention || n == b.ID })
+		}
+	}
+	if len(names) > 0 {
+		return usage("--allow-convention %q is no convention, want one of %s", names[0], strings.Join(known, ", "))
+	}
+	return nil
 }
 
 // writable says why no file can appear at path: a file takes the place of what is there, which must not be a device or a folder.

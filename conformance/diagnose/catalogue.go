@@ -46,3 +46,11 @@ func kinds(k ...shapes.Kind) []shapes.Kind { return k }
 func leaves(names ...string) func(s *Site) bool {
 	return func(s *Site) bool { return s.is(names...) }
 }
+
+// rank puts published rules before bugs: where both give what the engine has, it does what a published rule says.
+func (b Bug) rank() int {
+	if b.Convention != "" {
+		return 0
+	}
+	return 1
+}

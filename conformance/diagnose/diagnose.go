@@ -94,6 +94,7 @@ func (d *doctor) node(ctx context.Context, f conformance.Failure, bugs []Bug) ([
 	type fit struct {
 		bug   Bug
 		ratio float64
+		as    *Alternative
 	}
 	var fits []fit
 	s := d.site(f)
@@ -104,28 +105,32 @@ func (d *doctor) node(ctx context.Context, f conformance.Failure, bugs []Bug) ([
 		if !b.At(s) || slices.ContainsFunc(fits, func(f fit) bool { return f.bug.Key() == b.Key() }) {
 			continue
 		}
-		if ratio, ok := try(b, s, f.Got); ok {
-			fits = append(fits, fit{b, ratio})
+		if a, ratio, ok := try(b, s, f.Got); ok {
+			fits = append(fits, fit{b, ratio, a})
 		}
 	}
-	slices.SortStableFunc(fits, func(a, b fit) int { return cmp.Compare(a.ratio, b.ratio) })
+	slices.SortStableFunc(fits, func(a, b fit) int { return cmp.Or(a.bug.rank()-b.bug.rank(), cmp.Compare(a.ratio, b.ratio)) })
 	var causes []conformance.Cause
 	var fitting []Bug
 	for _, f := range fits[:min(maxCauses, len(fits))] {
-		causes = append(causes, f.bug.cause(f.ratio))
+		causes = append(causes, f.bug.cause(f.ratio, f.as))
 		fitting = append(fitting, f.bug)
 	}
 	return causes, fitting
 }
 
-// cause is the bug as a result says it.
-func (b Bug) cause(ratio float64) conformance.Cause {
-	return conformance.Cause{ID: b.ID, Text: b.Text, Look: b.Look, Ratio: ratio, Convention: b.Convention}
+// cause is the bug, which made an alternative, as a result says it.
+func (b Bug) cause(ratio float64, as *Alternative) conformance.Cause {
+	c := conformance.Cause{ID: b.ID, Text: b.Text, Look: b.Look, Ratio: ratio, Convention: b.Convention}
+	if b.Convention != "" {
+		c.Effect, c.Rows = as.effect, as.rows
+	}
+	return c
 }
 
 // try holds an engine's tensor against a bug at its node. An alternative that cannot be made of what the engine has shown does not fit: its
 // values are the engine's, and whatever they make of a kernel, up to a panic, is not an error of ours.
-func try(b Bug, s *Site, got shapes.Tensor) (ratio float64, fits bool) {
+func try(b Bug, s *Site, got shapes.Tensor) (a *Alternative, ratio float64, fits bool) {
 	defer func() {
 		if recover() != nil {
 			fits = false
@@ -133,10 +138,10 @@ func try(b Bug, s *Site, got shapes.Tensor) (ratio float64, fits bool) {
 	}()
 	a, err := b.Make(s)
 	if err != nil || a == nil {
-		return 0, false
+		return nil, 0, false
 	}
 	v, err := a.Verdict(got)
-	return v.Ratio, err == nil && v.Pass
+	return a, v.Ratio, err == nil && v.Pass
 }
 
 // wiring looks for another of the engine's values that the node may have read in the place of one of its inputs.
@@ -160,7 +165,7 @@ func (d *doctor) wiring(ctx context.Context, f conformance.Failure) []conformanc
 			}
 			in := slices.Clone(f.Inputs)
 			in[i] = t
-			ratio, ok := try(Bug{Make: func(s *Site) (*Alternative, error) { return s.reading(in...) }}, s, f.Got)
+			_, ratio, ok := try(Bug{Make: func(s *Site) (*Alternative, error) { return s.reading(in...) }}, s, f.Got)
 			if ok && len(causes) < maxCauses {
 				causes = append(causes, conformance.Cause{ID: "W01", Text: fmt.Sprintf("%s reads %s in the place of %s", f.Node.Name, n.Name, name), Look: "which value is handed on to this node", Ratio: ratio})
 			}

@@ -22,6 +22,7 @@ func (d *doctor) hidden(ctx context.Context, f conformance.Failure, bugs []Bug) 
 		bug   Bug
 		node  string
 		ratio float64
+		as    *Alternative
 	}
 	var fits []fit
 	chain := d.unshown(f)
@@ -41,8 +42,10 @@ func (d *doctor) hidden(ctx context.Context, f conformance.Failure, bugs []Bug) 
 			if !b.At(site) || slices.ContainsFunc(fits, func(f fit) bool { return f.bug.Key() == b.Key() }) {
 				continue
 			}
+			var as *Alternative
 			through := Bug{Make: func(*Site) (*Alternative, error) {
 				a, err := b.Make(site)
+				as = a
 				if err != nil || a == nil {
 					return nil, err
 				}
@@ -58,8 +61,8 @@ func (d *doctor) hidden(ctx context.Context, f conformance.Failure, bugs []Bug) 
 				end.Inputs, end.Derived = d.inputs(f.Node, values, f.Inputs, f.Derived)
 				return d.site(end).right()
 			}}
-			if ratio, ok := try(through, site, f.Got); ok {
-				fits = append(fits, fit{b, n.Name, ratio})
+			if _, ratio, ok := try(through, site, f.Got); ok {
+				fits = append(fits, fit{b, n.Name, ratio, as})
 			}
 		}
 	}
@@ -80,15 +83,15 @@ func (d *doctor) hidden(ctx context.Context, f conformance.Failure, bugs []Bug) 
 			end.Inputs, end.Derived = d.inputs(f.Node, values, f.Inputs, f.Derived)
 			return d.site(end).right()
 		}}
-		if ratio, ok := try(everywhere, d.site(f), f.Got); ok {
-			fits = append(fits, fit{b, strings.Join(where, " and "), ratio})
+		if a, ratio, ok := try(everywhere, d.site(f), f.Got); ok {
+			fits = append(fits, fit{b, strings.Join(where, " and "), ratio, a})
 		}
 	}
-	slices.SortStableFunc(fits, func(a, b fit) int { return cmp.Compare(a.ratio, b.ratio) })
+	slices.SortStableFunc(fits, func(a, b fit) int { return cmp.Or(a.bug.rank()-b.bug.rank(), cmp.Compare(a.ratio, b.ratio)) })
 	var causes []conformance.Cause
 	var fitting []Bug
 	for _, f := range fits[:min(maxCauses, len(fits))] {
-		c := f.bug.cause(f.ratio)
+		c := f.bug.cause(f.ratio, f.as)
 		c.Text = fmt.Sprintf("in %s, which the engine does not show: %s", f.node, c.Text)
 		causes, fitting = append(causes, c), append(fitting, f.bug)
 	}

@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"fmt"
 	"math"
 	"slices"
 
@@ -19,8 +20,14 @@ type packer struct {
 	images  func(images [][][]float32) [][][]float32                                    // their order
 }
 
-// rows packs every image; false if the rules do not fit the tiles that are there.
+// rows packs every image, one after the other; false if the rules do not fit the tiles that are there.
 func (p packer) rows(s *Site, features, newline shapes.Tensor) ([][]float32, bool) {
+	images, ok := p.each(s, features, newline)
+	return slices.Concat(images...), ok
+}
+
+// each packs every image by itself.
+func (p packer) each(s *Site, features, newline shapes.Tensor) ([][][]float32, bool) {
 	if len(features.Shape) != 3 {
 		return nil, false
 	}
@@ -60,7 +67,7 @@ func (p packer) rows(s *Site, features, newline shapes.Tensor) ([][]float32, boo
 		}
 		images = p.images(images)
 	}
-	return slices.Concat(images...), true
+	return images, true
 }
 
 // image packs one image; cell reads one of its cells, tile 0 being the whole image.
@@ -313,11 +320,35 @@ func (s *Site) packed(p packer) (*Alternative, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, ok := p.rows(s, s.Inputs[0], newline)
+	images, ok := p.each(s, s.Inputs[0], newline)
+	list := slices.Concat(images...)
 	if !ok || len(list) == 0 {
 		return nil, nil
 	}
-	return s.moved(tensor(list))
+	a, err := s.moved(tensor(list))
+	if right, ok := (packer{}).each(s, s.Inputs[0], newline); ok && err == nil {
+		a.effect, a.rows = effectOnRows(images, right)
+	}
+	return a, err
+}
+
+// effectOnRows says what another way to pack changes: the number of image tokens, or which rows there are. rows are those of each image, if their
+// number is another one.
+func effectOnRows(images, right [][][]float32) (effect string, rows []int) {
+	is, should := slices.Concat(images...), slices.Concat(right...)
+	if len(is) == len(should) {
+		others := 0
+		for i := range is {
+			if &is[i][0] != &should[i][0] {
+				others++
+			}
+		}
+		return fmt.Sprintf("%d image tokens as it should be, %d of them with another row of features", len(is), others), nil
+	}
+	for _, image := range images {
+		rows = append(rows, len(image))
+	}
+	return fmt.Sprintf("%d image tokens for %d", len(is), len(should)), rows
 }
 
 // imageRows is how many rows each image has in the prompt.

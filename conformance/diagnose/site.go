@@ -49,6 +49,8 @@ type Alternative struct {
 	Want   shapes.Tensor
 	node   shapes.Node // that it is judged as
 	budget func() (compare.Budget, error)
+	effect string // in tokens, where it has one
+	rows   []int  // of each image, where they are not as many as they should be
 }
 
 // Verdict holds an engine's tensor against the alternative, by the limits of a right kernel for it.
@@ -101,7 +103,7 @@ func (s *Site) run(e *replay.Evaluator, n shapes.Node, in []shapes.Tensor) (*Alt
 	if err != nil {
 		return nil, err
 	}
-	return &Alternative{want, n, func() (compare.Budget, error) { return e.BudgetDerived(n, in, s.Derived, want, s.As) }}, nil
+	return &Alternative{Want: want, node: n, budget: func() (compare.Budget, error) { return e.BudgetDerived(n, in, s.Derived, want, s.As) }}, nil
 }
 
 // right is the node as it should be.
@@ -189,7 +191,7 @@ func (s *Site) param(name string) (shapes.Tensor, error) {
 
 // value is another result with the limits of a right one of that size.
 func (s *Site) value(want shapes.Tensor) (*Alternative, error) {
-	return &Alternative{want, s.Node, func() (compare.Budget, error) {
+	return &Alternative{Want: want, node: s.Node, budget: func() (compare.Budget, error) {
 		return s.eval.BudgetDerived(s.Node, s.Inputs, s.Derived, want, s.As)
 	}}, nil
 }
@@ -199,7 +201,7 @@ func (s *Site) moved(want shapes.Tensor) (*Alternative, error) {
 	b := compare.Budget{Want: want, Class: s.As.Class, Copy: true}
 	n := s.Node
 	n.Shape = make([]shapes.Dim, len(want.Shape))
-	return &Alternative{want, n, func() (compare.Budget, error) { return b, nil }}, nil
+	return &Alternative{Want: want, node: n, budget: func() (compare.Budget, error) { return b, nil }}, nil
 }
 
 // each computes an elementwise function of the first input in float64.
@@ -234,7 +236,7 @@ func times(x []float32, factor float64) []float32 {
 // rearranged moves the values of an alternative, and what rounding may do to them with them. factor, if not 0, is by what move also scales.
 func (a *Alternative) rearranged(move func(x []float32) []float32, shape []int, factor float64) *Alternative {
 	want := shapes.Tensor{Shape: shape, Data: move(a.Want.Data)}
-	return &Alternative{want, a.node, func() (compare.Budget, error) {
+	return &Alternative{Want: want, node: a.node, budget: func() (compare.Budget, error) {
 		b, err := a.budget()
 		if err != nil {
 			return b, err

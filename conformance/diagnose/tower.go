@@ -274,7 +274,7 @@ func (s *Site) embedded(at func(position, last int) (patch, place int)) (*Altern
 	if s.Derived[0] == nil {
 		return s.value(y)
 	}
-	return &Alternative{y, s.Node, func() (compare.Budget, error) {
+	return &Alternative{Want: y, node: s.Node, budget: func() (compare.Budget, error) {
 		// Beside its own rounding, a row has the errors of the patch that stands in it, wherever that is.
 		b, err := s.eval.BudgetDerived(s.Node, s.Inputs, make([]*compare.Budget, len(s.Inputs)), y, s.As)
 		if err != nil {

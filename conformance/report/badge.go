@@ -19,11 +19,12 @@ type level struct {
 
 // The statuses of a level.
 const (
-	levelPass     = "pass"     // every case of the sets: the level's last node holds against the truth, and nothing that was compared fails
-	levelPartial  = "partial"  // nothing is wrong by itself, but not all was compared, or what comes to the level is wrong already
-	levelFail     = "fail"     // a node is wrong by itself, or the first to diverge
-	levelError    = "error"    // something could not be tested
-	levelUntested = "untested" // nothing was compared
+	levelPass     = "pass"       // every case of the sets: the level's last node holds against the truth, and nothing that was compared fails
+	levelPartial  = "partial"    // nothing is wrong by itself, but not all was compared, or what comes to the level is wrong already
+	levelOther    = "convention" // nothing is wrong, but a node follows another published rule
+	levelFail     = "fail"       // a node is wrong by itself, or the first to diverge
+	levelError    = "error"      // something could not be tested
+	levelUntested = "untested"   // nothing was compared
 )
 
 // levelStages says which stages of the graph a level has. The others are no part of a run of the suite.
@@ -55,7 +56,7 @@ func levels(r conformance.Run) []level {
 
 // levelOf sums a level up over all cases. What could not be tested leaves no level a pass, in whichever level it was.
 func levelOf(name string, stages []string, r conformance.Run) level {
-	checked, expected, whole, fails, drifts, trouble := 0, 0, true, "", "", ""
+	checked, expected, whole, fails, others, drifts, trouble := 0, 0, true, "", "", "", ""
 	for _, s := range r.Sets {
 		where := s.Name
 		if s.Reason != "" && trouble == "" {
@@ -66,7 +67,7 @@ func levelOf(name string, stages []string, r conformance.Run) level {
 			where := s.Name + "/" + c.Name
 			whole = whole && c.Reason == ""
 			for _, p := range c.Problems {
-				if p.Level > conformance.Pass && trouble == "" {
+				if p.Level > conformance.Convention && trouble == "" {
 					trouble = where + ": " + p.Text
 				}
 			}
@@ -79,7 +80,11 @@ func levelOf(name string, stages []string, r conformance.Run) level {
 					if n.Status() == conformance.Fail && own && fails == "" {
 						fails = fmt.Sprintf("%s, in %s", n.Name, where)
 					}
-					if n.Status() == conformance.Fail && !own && drifts == "" {
+					if _, cause, ok := n.Convention(); ok && others == "" {
+						others = fmt.Sprintf("%s: %s, in %s", cause.Convention, n.Name, where)
+					}
+					_, _, follows := n.Convention()
+					if s := n.Status(); (s == conformance.Fail && !own || s == conformance.Convention && !follows) && drifts == "" {
 						drifts = fmt.Sprintf("%s, in %s", n.Name, where)
 						if c.First != nil {
 							drifts = fmt.Sprintf("%s, in %s", c.First.Node, where)
@@ -99,8 +104,10 @@ func levelOf(name string, stages []string, r conformance.Run) level {
 		return level{name, levelFail, "first at " + fails}
 	case trouble != "":
 		return level{name, levelError, trouble}
+	case others != "":
+		return level{name, levelOther, others}
 	case drifts != "":
-		return level{name, levelPartial, "no node of it is wrong by itself, but what comes to it is: " + drifts}
+		return level{name, levelPartial, "no node of it is wrong by itself, but what comes to it is off: " + drifts}
 	case checked == 0:
 		return level{name, levelUntested, "nothing was compared"}
 	case !whole:
@@ -145,7 +152,7 @@ func Badge(w io.Writer, r conformance.Run) error {
 	}{1, "llavaref", message, colour})
 }
 
-// badge is green only if no level that was tested is less than a pass.
+// badge is green only if no level that was tested is less than a pass, and blue if the engine follows another published rule and nothing is wrong.
 func badge(r conformance.Run, all []level) (message, colour string) {
 	number := map[string]int{}
 	for _, l := range all {
@@ -161,6 +168,9 @@ func badge(r conformance.Run, all []level) (message, colour string) {
 				return "could not test", "lightgrey"
 			}
 		}
+	}
+	if r.Status() == conformance.Convention {
+		return fmt.Sprintf("%s: other convention: %s", r.Class, conventionNames(r)), "blue"
 	}
 	if r.Status() != conformance.Pass {
 		return "could not test", "lightgrey"
@@ -183,7 +193,9 @@ type jsonLevels struct {
 	Class    string          `json:"class"`
 	Llavaref string          `json:"llavaref,omitempty"`
 	Sets     []jsonLevelsSet `json:"sets"`
-	Levels   []level         `json:"levels"`
+
+	Conventions []string `json:"conventions,omitempty"`
+	Levels      []level  `json:"levels"`
 }
 
 type jsonLevelsSet struct {
@@ -196,6 +208,9 @@ type jsonLevelsSet struct {
 // Levels writes what the run says of each level, small enough to be published.
 func Levels(w io.Writer, r conformance.Run) error {
 	d := jsonLevels{Format: JSONFormat, Status: r.Status().String(), Verdict: Verdict(r), Engine: engineDoc(r.Engine), Class: string(r.Class), Llavaref: r.By.Llavaref, Sets: []jsonLevelsSet{}, Levels: levels(r)}
+	for _, c := range r.Conventions() {
+		d.Conventions = append(d.Conventions, c.Convention)
+	}
 	for _, s := range r.Sets {
 		d.Sets = append(d.Sets, jsonLevelsSet{s.Name, s.Digest, s.Total, len(s.Cases)})
 	}

@@ -91,6 +91,25 @@ func TestLevelsThatWereNotTestedDoNotPass(t *testing.T) {
 			r.Sets[0].Cases[0].Problems = []conformance.Problem{{Level: conformance.Error, Text: "it panicked"}}
 			return r
 		}, "error error error", "could not test, lightgrey"},
+		{"another convention, and drift follows", func() conformance.Run {
+			r := six()
+			follows, drifts := fail(conformance.Local, 7, "bound"), fail(conformance.Accumulated, 7, "drift")
+			follows.Result, follows.Causes = conformance.Convention, []conformance.Cause{{ID: "P01", Convention: "another's"}}
+			drifts.Result, drifts.Behind = conformance.Convention, "packing.end"
+			breaks(r, "packing.end", follows)
+			breaks(r, "decoder.middle", drifts)
+			r.Sets[0].Cases[0].First = &conformance.Divergence{Node: "packing.end", View: conformance.Local}
+			return r
+		}, "pass convention partial", "f32: other convention: another's, blue"},
+		{"another convention, and a bug", func() conformance.Run {
+			r := six()
+			follows := fail(conformance.Local, 7, "bound")
+			follows.Result, follows.Causes = conformance.Convention, []conformance.Cause{{ID: "P01", Convention: "another's"}}
+			breaks(r, "packing.end", follows)
+			breaks(r, "decoder.middle", fail(conformance.Local, 7, "bound"))
+			r.Sets[0].Cases[0].First = &conformance.Divergence{Node: "decoder.middle", View: conformance.Local}
+			return r
+		}, "pass convention fail", "f32: decoder fails, red"},
 		{"nothing was run", func() conformance.Run { return conformance.Run{Class: compare.F32} }, "untested untested untested", "could not test, lightgrey"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

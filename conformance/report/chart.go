@@ -134,7 +134,11 @@ func chartFinding(s conformance.Set) string {
 			continue
 		}
 		d := all[0]
-		line := fmt.Sprintf("first wrong: %s, in %s", d.title, c.Name)
+		word := "first wrong"
+		if d.status == conformance.Convention {
+			word = "first done otherwise"
+		}
+		line := fmt.Sprintf("%s: %s, in %s", word, d.title, c.Name)
 		if len(d.causes) > 0 {
 			line += fmt.Sprintf(": %s (%s)", d.causes[0].Text, d.causes[0].ID)
 			if of := d.causes[0].Convention; of != "" {

@@ -23,11 +23,6 @@ type spot struct {
 	name    string
 }
 
-// convention says whether every cause is another published rule, and there is one: then the engine follows that rule and has no bug.
-func (d diagnosis) convention() bool {
-	return len(d.causes) > 0 && !slices.ContainsFunc(d.causes, func(c conformance.Cause) bool { return c.Convention == "" })
-}
-
 // diagnoses gathers what is wrong in a run, in the order in which it shows.
 func diagnoses(r conformance.Run) []*diagnosis {
 	var out []*diagnosis
@@ -50,6 +45,8 @@ func diagnoses(r conformance.Run) []*diagnosis {
 				switch p.Level {
 				case conformance.Error:
 					add(diagnosis{status: p.Level, title: "could not be tested", lines: []string{p.Text}}, at)
+				case conformance.Convention:
+					add(diagnosis{status: p.Level, title: "another convention", lines: []string{p.Text}}, at)
 				case conformance.Fail:
 					add(diagnosis{status: p.Level, title: "the prompt fails", lines: []string{p.Text}}, at)
 				}
@@ -62,12 +59,13 @@ func diagnoses(r conformance.Run) []*diagnosis {
 	return out
 }
 
-// wrong is what is wrong with the nodes of a case: the first that diverges, and those that the reference could not evaluate.
+// wrong is what is wrong with the nodes of a case: the first that diverges, those that follow another convention, and those that the reference could not evaluate.
 func wrong(c conformance.Case) []diagnosis {
 	var out []diagnosis
 	if f := c.First; f != nil {
 		d := diagnosis{status: conformance.Fail, node: f.Node, title: f.Node, lines: []string{f.Explanation}, causes: slices.Clone(c.Causes)}
 		if n, ok := find(c, f.Node); ok {
+			d.status = min(n.Status(), conformance.Fail)
 			for _, k := range n.Checks {
 				d.causes = append(d.causes, k.Causes...)
 			}
@@ -75,6 +73,11 @@ func wrong(c conformance.Case) []diagnosis {
 		out = append(out, d)
 	} else if len(c.Causes) > 0 {
 		out = append(out, diagnosis{status: conformance.Fail, title: "the whole prompt", causes: c.Causes})
+	}
+	for _, n := range conventional(c) {
+		if k, cause, _ := n.Convention(); c.First == nil || c.First.Node != n.Name {
+			out = append(out, diagnosis{status: conformance.Convention, node: n.Name, title: n.Name, lines: []string{"this node follows another published rule: " + cause.Convention}, causes: k.Causes})
+		}
 	}
 	for _, s := range c.Stages {
 		for _, n := range s.Nodes {
@@ -103,7 +106,7 @@ func find(c conformance.Case, node string) (conformance.Node, bool) {
 func named(causes []conformance.Cause) []string {
 	var out []string
 	for _, c := range causes {
-		out = append(out, c.ID+c.Convention+c.Text)
+		out = append(out, c.ID+c.Convention+c.Text+c.Effect)
 	}
 	return out
 }

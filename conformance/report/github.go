@@ -24,7 +24,7 @@ func GitHub(w io.Writer, r conformance.Run, file string) error {
 			break
 		}
 		level := "error"
-		if d.convention() {
+		if d.status == conformance.Convention {
 			level = "warning"
 		}
 		var lines []string
@@ -38,8 +38,11 @@ func GitHub(w io.Writer, r conformance.Run, file string) error {
 		text += fmt.Sprintf(" %d more things are wrong.", over)
 	}
 	level := "error"
-	if r.Status() == conformance.Pass {
+	switch {
+	case r.Accepted():
 		level = "notice"
+	case r.Status() == conformance.Convention:
+		level = "warning"
 	}
 	annotation(b, level, file, "llavaref", text)
 	return b.Flush()

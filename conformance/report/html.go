@@ -72,7 +72,7 @@ type htmlFinding struct {
 
 type htmlLink struct{ ID, Name string }
 
-type htmlCause struct{ ID, Text, Look, Convention, Fit string }
+type htmlCause struct{ ID, Text, Look, Convention, Effect, Fit string }
 
 type htmlSet struct {
 	Name, Digest, Chosen, Reason string
@@ -137,6 +137,8 @@ type htmlAxis struct {
 func statusWord(r conformance.Run) string {
 	s := r.Status()
 	switch {
+	case s == conformance.Convention:
+		return "other convention"
 	case s == conformance.Pass && r.Against != "":
 		return "no difference"
 	case s == conformance.Fail && r.Against != "":
@@ -202,6 +204,12 @@ func facts(r conformance.Run) []htmlFact {
 	if c.Skipped > 0 {
 		out = append(out, htmlFact{"skipped", fmt.Sprint(c.Skipped)})
 	}
+	if names := conventionNames(r); names != "" {
+		out = append(out, htmlFact{"follows another convention", names})
+		if r.Status() == conformance.Convention {
+			return out
+		}
+	}
 	for _, s := range r.Sets {
 		for _, c := range s.Cases {
 			if c.First != nil {
@@ -265,9 +273,6 @@ func (b *pageBuilder) set(at int, s conformance.Set, r conformance.Run) htmlSet 
 // finding is a diagnosis with links to the cases and the node that it is about.
 func finding(d diagnosis, sets []htmlSet) htmlFinding {
 	f := htmlFinding{Status: d.status.String(), Title: d.title, Lines: d.lines, Causes: htmlCauses(d.causes), Node: d.node != ""}
-	if d.convention() {
-		f.Status = "other"
-	}
 	for _, at := range d.at {
 		if at.of < 0 {
 			f.Cases = append(f.Cases, htmlLink{Name: at.name})
@@ -296,8 +301,7 @@ func (b *pageBuilder) caseOf(id string, c conformance.Case, r conformance.Run) h
 		out.Open = true
 	}
 	for _, p := range c.Problems {
-		word := map[conformance.Status]string{conformance.Skip: "note", conformance.Fail: "fails", conformance.Error: "error"}[p.Level]
-		out.Problems = append(out.Problems, htmlProblem{p.Level.String(), word, p.Text})
+		out.Problems = append(out.Problems, htmlProblem{p.Level.String(), problemWord(p.Level), p.Text})
 	}
 	for _, a := range c.Assumptions {
 		out.Assumptions = append(out.Assumptions, assumption(a))
@@ -356,7 +360,7 @@ func note(n conformance.Node) string {
 		return n.Reason
 	}
 	for _, c := range n.Checks {
-		if c.Result == conformance.Fail || c.Result == conformance.Error {
+		if c.Result > conformance.Pass {
 			return fmt.Sprintf("%s: %s", c.View, c.Reason)
 		}
 	}
@@ -374,7 +378,7 @@ func details(out *htmlCase, c conformance.Case) {
 	for _, s := range c.Stages {
 		for _, n := range s.Nodes {
 			first := c.First != nil && c.First.Node == n.Name
-			if !first && !wrongByItself(n) {
+			if _, _, follows := n.Convention(); !first && !follows && !wrongByItself(n) {
 				continue
 			}
 			if !first {
@@ -401,9 +405,11 @@ func detail(id string, n conformance.Node) htmlNode {
 	out := htmlNode{ID: id, Name: n.Name, Kind: string(n.Kind), Shape: index(n.Shape)}
 	for _, c := range n.Checks {
 		switch {
+		case c.Result == conformance.Convention && c.Ratio < compare.Worse:
+			out.Lines = append(out.Lines, fmt.Sprintf("%s is another convention's, %s times its limit: %s", c.View, ratio(c.Ratio), c.Reason))
 		case c.Result == conformance.Fail && c.Ratio < compare.Worse:
 			out.Lines = append(out.Lines, fmt.Sprintf("%s fails, %s times its limit: %s", c.View, ratio(c.Ratio), c.Reason))
-		case c.Result == conformance.Fail || c.Result == conformance.Error:
+		case c.Result > conformance.Pass:
 			out.Lines = append(out.Lines, fmt.Sprintf("%s: %s", c.View, c.Reason))
 		}
 		if c.Fits != "" {
@@ -468,7 +474,7 @@ func place(at []int) string {
 func htmlCauses(list []conformance.Cause) []htmlCause {
 	var out []htmlCause
 	for _, c := range list {
-		k := htmlCause{c.ID, c.Text, c.Look, c.Convention, ""}
+		k := htmlCause{c.ID, c.Text, c.Look, c.Convention, c.Effect, ""}
 		if !math.IsNaN(c.Ratio) {
 			k.Fit = fmt.Sprintf("With that in the node's place the error is %s of its limit.", ratio(c.Ratio))
 		}

@@ -42,7 +42,11 @@ type jsonRun struct {
 	Llavaref string       `json:"llavaref,omitempty"`
 	Machine  string       `json:"machine,omitempty"`
 	Coverage jsonCoverage `json:"coverage"`
-	Sets     []jsonSet    `json:"sets"`
+
+	Conventions []jsonCause `json:"conventions,omitempty"`
+	Allowed     []string    `json:"allowed,omitempty"`
+
+	Sets []jsonSet `json:"sets"`
 }
 
 type jsonEngine struct {
@@ -135,6 +139,7 @@ type jsonCheck struct {
 	Census  *jsonCensus    `json:"census,omitempty"`
 	Tokens  map[string]int `json:"tokens,omitempty"`
 	Causes  []jsonCause    `json:"causes,omitempty"`
+	Behind  string         `json:"behind,omitempty"`
 }
 
 type jsonCause struct {
@@ -143,6 +148,7 @@ type jsonCause struct {
 	Look       string `json:"look"`
 	Ratio      number `json:"ratio"`
 	Convention string `json:"convention,omitempty"`
+	Effect     string `json:"effect,omitempty"`
 }
 
 type jsonLimit struct {
@@ -192,7 +198,7 @@ type jsonAxis struct {
 
 func runDoc(r conformance.Run) jsonRun {
 	d := jsonRun{Format: JSONFormat, Against: r.Against, Status: r.Status().String(), Verdict: Verdict(r), Class: string(r.Class), Coverage: jsonCoverage(r.Coverage()), Llavaref: r.By.Llavaref, Machine: r.By.Machine, Sets: []jsonSet{},
-		Engine: engineDoc(r.Engine)}
+		Engine: engineDoc(r.Engine), Conventions: causeDocs(r.Conventions()), Allowed: r.Allowed}
 	for _, v := range r.Views {
 		d.Views = append(d.Views, string(v))
 	}
@@ -251,7 +257,7 @@ func checkDoc(c conformance.Check) jsonCheck {
 			d.Tokens[string(verdict)] = n
 		}
 	}
-	d.Causes = causeDocs(c.Causes)
+	d.Causes, d.Behind = causeDocs(c.Causes), c.Behind
 	if c.Census != nil {
 		d.Census = censusDoc(*c.Census)
 	}
@@ -261,7 +267,7 @@ func checkDoc(c conformance.Check) jsonCheck {
 func causeDocs(causes []conformance.Cause) []jsonCause {
 	var docs []jsonCause
 	for _, c := range causes {
-		docs = append(docs, jsonCause{c.ID, c.Text, c.Look, number(c.Ratio), c.Convention})
+		docs = append(docs, jsonCause{c.ID, c.Text, c.Look, number(c.Ratio), c.Convention, c.Effect})
 	}
 	return docs
 }

@@ -11,7 +11,8 @@ import (
 )
 
 // JUnit writes the result as JUnit XML: a suite for each case, a test for each stage, and one called "prompt" for what concerns the
-// case as a whole. A stage that nothing was compared in is skipped.
+// case as a whole. A stage that nothing was compared in is skipped. One that is off only
+// because of another convention is a failure of the type "convention", and where that is allowed no failure.
 func JUnit(w io.Writer, r conformance.Run) error {
 	doc := junit.Testsuites{Name: "llavaref " + r.Engine.Name}
 	if len(r.Sets) == 0 {
@@ -26,7 +27,7 @@ func JUnit(w io.Writer, r conformance.Run) error {
 			doc.AddSuite(s)
 		}
 		for _, c := range set.Cases {
-			doc.AddSuite(junitCase(set.Name+"/"+c.Name, c))
+			doc.AddSuite(junitCase(set.Name+"/"+c.Name, c, r.Allows(c.Conventions())))
 		}
 	}
 	for i := range doc.Suites {
@@ -35,7 +36,7 @@ func JUnit(w io.Writer, r conformance.Run) error {
 	return doc.WriteXML(w)
 }
 
-func junitCase(name string, c conformance.Case) junit.Testsuite {
+func junitCase(name string, c conformance.Case, allowed bool) junit.Testsuite {
 	s := junit.Testsuite{Name: name, Time: "0"}
 	if c.Reason != "" {
 		s.AddTestcase(junit.Testcase{Name: "prompt", Classname: name, Skipped: &junit.Result{Message: c.Reason}})
@@ -62,17 +63,20 @@ func junitCase(name string, c conformance.Case) junit.Testsuite {
 		prompt.Error = result
 	case level == conformance.Fail:
 		prompt.Failure = result
+	case level == conformance.Convention && !allowed:
+		prompt.Failure = result
+		prompt.Failure.Type = "convention"
 	case len(text) > 0:
 		prompt.SystemOut = &junit.Output{Data: result.Message}
 	}
 	s.AddTestcase(prompt)
 	for _, stage := range c.Stages {
-		s.AddTestcase(junitStage(name, stage, c.First))
+		s.AddTestcase(junitStage(name, stage, c.First, allowed))
 	}
 	return s
 }
 
-func junitStage(class string, s conformance.Stage, first *conformance.Divergence) junit.Testcase {
+func junitStage(class string, s conformance.Stage, first *conformance.Divergence, allowed bool) junit.Testcase {
 	t := junit.Testcase{Name: s.Name, Classname: class}
 	var lines []string
 	message, own := "", false
@@ -91,7 +95,7 @@ func junitStage(class string, s conformance.Stage, first *conformance.Divergence
 		}
 	}
 	if !own && first != nil {
-		message = "no node of this stage is wrong by itself; the drift comes from " + first.Node
+		message = "no node of this stage is wrong by itself; the drift comes from " + comesFrom(s, first)
 	}
 	result := &junit.Result{Message: message, Data: strings.Join(lines, "\n")}
 	switch s.Status() {
@@ -99,6 +103,12 @@ func junitStage(class string, s conformance.Stage, first *conformance.Divergence
 		t.Error = result
 	case conformance.Fail:
 		t.Failure = result
+	case conformance.Convention:
+		if result.Type = "convention"; !allowed {
+			t.Failure = result
+		} else {
+			t.SystemOut = &junit.Output{Data: message}
+		}
 	case conformance.Skip:
 		reason := ""
 		for _, n := range s.Nodes {
@@ -107,4 +117,16 @@ func junitStage(class string, s conformance.Stage, first *conformance.Divergence
 		t.Skipped = &junit.Result{Message: fmt.Sprintf("%d nodes: %s", len(s.Nodes), reason)}
 	}
 	return t
+}
+
+// comesFrom is the node that a stage's drift comes from: the one with the convention that it stands behind, else the first that diverges.
+func comesFrom(s conformance.Stage, first *conformance.Divergence) string {
+	for _, n := range s.Nodes {
+		for _, c := range n.Checks {
+			if c.Result == conformance.Convention && c.Behind != "" && s.Status() == conformance.Convention {
+				return c.Behind
+			}
+		}
+	}
+	return first.Node
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -121,7 +122,48 @@ func broken() conformance.Run {
 	return r
 }
 
-var runs = map[string]func() conformance.Run{"passing": passing, "failing": failing, "broken": broken}
+// other follows another convention: one node does, what stands behind it is off for it, and of one node that cannot be told.
+func other() conformance.Run {
+	r := passing()
+	r.Engine.Name, r.Allowed = "other", []string{"nobody's"}
+	packs := fail(conformance.Contract, compare.Worse, "shape [1176 64], want [R, C] = [2352 64]")
+	packs.Result = conformance.Convention
+	packs.Causes = []conformance.Cause{
+		{ID: "P01", Text: "the pinpoints are <read> as (width, height)", Look: "the canvas", Convention: "the original LLaVA's canvas", Effect: "1176 image tokens for 2352", Rows: []int{1176}},
+		{ID: "P03", Text: "the later canvas", Look: "the first stands"},
+	}
+	drifts := fail(conformance.Accumulated, 120, "drift 0.01, limit 8.3e-05")
+	drifts.Result, drifts.Behind = conformance.Convention, shapes.NodePack
+	untold := node(shapes.NodeMerge, shapes.MergeEmbeddings, conformance.Check{View: conformance.Accumulated, Behind: shapes.NodePack, Reason: "cannot be told"})
+	untold.Reason = "cannot be told"
+	c := &r.Sets[0].Cases[0]
+	c.First = &conformance.Divergence{Node: shapes.NodePack, View: conformance.Contract, Explanation: "this node follows another published rule: the original LLaVA's canvas"}
+	c.Stages = slices.Insert(c.Stages, 1,
+		conformance.Stage{Name: conformance.StagePacking, Nodes: []conformance.Node{node(shapes.NodePack, shapes.PackImageFeatures, packs)}},
+		conformance.Stage{Name: conformance.StageMerge, Nodes: []conformance.Node{untold}},
+		conformance.Stage{Name: conformance.StageDecoder, Nodes: []conformance.Node{node(shapes.TextModel+".norm", shapes.RMSNorm, drifts, pass(conformance.Local, 0.3))}},
+	)
+	return r
+}
+
+// otherAndWrong is other with a bug beside the convention.
+func otherAndWrong() conformance.Run {
+	r := other()
+	c := &r.Sets[0].Cases[0]
+	act := &c.Stages[0].Nodes[1]
+	act.Checks[1] = fail(conformance.Local, 300, "bound 0.1, limit 1e-07, at [0, 0, 0]")
+	c.First = &conformance.Divergence{Node: act.Name, View: conformance.Local, Explanation: "local fails: this node is wrong, given its own inputs"}
+	return r
+}
+
+// allowedOther is other where its convention is allowed.
+func allowedOther() conformance.Run {
+	r := other()
+	r.Allowed = []string{"P01"}
+	return r
+}
+
+var runs = map[string]func() conformance.Run{"passing": passing, "failing": failing, "broken": broken, "convention": other, "convention-and-bug": otherAndWrong, "convention-allowed": allowedOther}
 
 var formats = map[string]func(io.Writer, conformance.Run) error{
 	"txt":         func(w io.Writer, r conformance.Run) error { return Text(w, r, false) },
@@ -173,9 +215,12 @@ func TestOutputs(t *testing.T) {
 
 func TestVerdictsSayTheStatus(t *testing.T) {
 	for want, make := range map[string]func() conformance.Run{
-		"conformant: ref holds as f32 in 1 case of 1 set, 3 of 3 nodes checked.":                                                                                                       passing,
-		"not conformant: other fails as bf16 in 2 of 2 cases, 5 of 6 nodes checked, 1 skipped. First at multi_modal_projector.act, in tiny/photo.":                                     failing,
-		"could not test: tiny/text: the engine panicked: index out of range (main.run, line 7). Besides, it fails in 2 of 3 cases. First at multi_modal_projector.act, in tiny/photo.": broken,
+		"conformant: ref holds as f32 in 1 case of 1 set, 3 of 3 nodes checked.":                                                                                                                                                        passing,
+		"not conformant: other fails as bf16 in 2 of 2 cases, 5 of 6 nodes checked, 1 skipped. First at multi_modal_projector.act, in tiny/photo.":                                                                                      failing,
+		"could not test: tiny/text: the engine panicked: index out of range (main.run, line 7). Besides, it fails in 2 of 3 cases. First at multi_modal_projector.act, in tiny/photo.":                                                  broken,
+		"other convention: the original LLaVA's canvas. other follows it as f32 in 1 of 1 case, 5 of 6 nodes checked, 1 skipped, 1 of them because it stands behind it. In tiny/photo: 1176 image tokens for 2352.":                     other,
+		"other convention: the original LLaVA's canvas. other follows it as f32 in 1 of 1 case, 5 of 6 nodes checked, 1 skipped, 1 of them because it stands behind it. In tiny/photo: 1176 image tokens for 2352. It is allowed here.": allowedOther,
+		"not conformant: other fails as f32 in 1 of 1 case, 5 of 6 nodes checked, 1 skipped. First at multi_modal_projector.act, in tiny/photo.":                                                                                        otherAndWrong,
 		"could not test: no case was run.": func() conformance.Run { return conformance.Run{} },
 	} {
 		if got := Verdict(make()); got != want {
@@ -234,8 +279,10 @@ func TestTheSchemaIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := JSON(&b, broken()); err != nil {
-		t.Fatal(err)
+	for _, make := range runs {
+		if err := JSON(&b, make()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	keys := map[string]bool{}
 	for _, m := range regexp.MustCompile(`"([a-z0-9_]+)":`).FindAllStringSubmatch(b.String(), -1) {

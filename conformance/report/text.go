@@ -58,23 +58,36 @@ func textStages(w io.Writer, c conformance.Case) {
 	if len(c.Stages) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "          %-10s %9s  %8s %8s  %s\n", "stage", "checked", "drift", "local", "worst node")
+	width := statusWidth(c)
+	fmt.Fprintf(w, "    %-*s %-10s %9s  %8s %8s  %s\n", width, "", "stage", "checked", "drift", "local", "worst node")
 	for _, s := range c.Stages {
 		r := stageRow(s)
 		checked, note := fmt.Sprintf("%d/%d", r.checked, r.total), short(r.worst)
 		if s.Name == conformance.StageLogits {
 			note = tokens(s.Nodes[0])
 		}
-		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("    %-5s %-10s %9s  %8s %8s  %s", r.status, s.Name, checked, ratio(r.drift), ratio(r.local), note), " "))
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("    %-*s %-10s %9s  %8s %8s  %s", width, r.status, s.Name, checked, ratio(r.drift), ratio(r.local), note), " "))
 	}
 }
 
-func textNodes(w io.Writer, c conformance.Case) {
+// statusWidth is the width of the longest status of a case, or of the usual ones.
+func statusWidth(c conformance.Case) int {
+	width := len(conformance.Error.String())
 	for _, s := range c.Stages {
-		fmt.Fprintf(w, "    %-5s %-44s %8s %8s\n", s.Status(), s.Name, "drift", "local")
+		for _, n := range s.Nodes {
+			width = max(width, len(n.Status().String()))
+		}
+	}
+	return width
+}
+
+func textNodes(w io.Writer, c conformance.Case) {
+	width := statusWidth(c)
+	for _, s := range c.Stages {
+		fmt.Fprintf(w, "    %-*s %-44s %8s %8s\n", width, s.Status(), s.Name, "drift", "local")
 		for _, n := range s.Nodes {
 			r := nodeRow(n)
-			fmt.Fprintf(w, "    %-5s   %-42s %8s %8s\n", r.status, short(n.Name), ratio(r.drift), ratio(r.local))
+			fmt.Fprintf(w, "    %-*s   %-42s %8s %8s\n", width, r.status, short(n.Name), ratio(r.drift), ratio(r.local))
 			if r.status > conformance.Pass {
 				for _, line := range nodeFindings(n, "") {
 					fmt.Fprintf(w, "          %s\n", line)

@@ -13,7 +13,7 @@ import (
 // Verdict is the whole result in one sentence.
 func Verdict(r conformance.Run) string {
 	c := r.Coverage()
-	sets, cases, fails, skipped := 0, 0, 0, 0
+	sets, cases, fails, others, skipped := 0, 0, 0, 0, 0
 	for _, s := range r.Sets {
 		if s.Status() != conformance.Skip {
 			sets++
@@ -24,8 +24,11 @@ func Verdict(r conformance.Run) string {
 				continue
 			}
 			cases++
-			if c.Status() == conformance.Fail {
+			switch c.Status() {
+			case conformance.Fail:
 				fails++
+			case conformance.Convention:
+				others++
 			}
 		}
 	}
@@ -35,6 +38,9 @@ func Verdict(r conformance.Run) string {
 	}
 	if skipped > 0 {
 		covered += fmt.Sprintf(", %s not run", count(skipped, "case"))
+	}
+	if r.Status() == conformance.Convention {
+		return fmt.Sprintf("other convention: %s. %s follows it as %s in %d of %s, %s%s.%s%s", conventionNames(r), r.Engine.Name, r.Class, others, count(cases, "case"), covered, untold(r), effects(r), allowed(r))
 	}
 	if s := r.Status(); r.Against != "" && s != conformance.Error {
 		if s == conformance.Pass {
@@ -53,6 +59,58 @@ func Verdict(r conformance.Run) string {
 		text += fmt.Sprintf(" Besides, it fails in %d of %s.%s", fails, count(cases, "case"), first(r))
 	}
 	return text
+}
+
+// conventionNames are the published rules that the engine follows.
+func conventionNames(r conformance.Run) string {
+	var names []string
+	for _, c := range r.Conventions() {
+		names = append(names, c.Convention)
+	}
+	return strings.Join(names, "; and ")
+}
+
+// effects says what each convention changes, in the first case that shows it.
+func effects(r conformance.Run) string {
+	text := ""
+	seen := map[string]bool{}
+	for _, s := range r.Sets {
+		for _, c := range s.Cases {
+			for _, k := range c.Conventions() {
+				if k.Effect != "" && !seen[k.Convention] {
+					seen[k.Convention] = true
+					text += fmt.Sprintf(" In %s/%s: %s.", s.Name, c.Name, k.Effect)
+				}
+			}
+		}
+	}
+	return text
+}
+
+// untold says how many nodes behind a convention could not be judged.
+func untold(r conformance.Run) string {
+	n := 0
+	for _, s := range r.Sets {
+		for _, c := range s.Cases {
+			n += c.Untold()
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	word := "they stand"
+	if n == 1 {
+		word = "it stands"
+	}
+	return fmt.Sprintf(", %d of them because %s behind it", n, word)
+}
+
+// allowed says that a run passes all the same.
+func allowed(r conformance.Run) string {
+	if !r.Accepted() {
+		return ""
+	}
+	return " It is allowed here."
 }
 
 // first names the first node that diverges in the first case in which one does.
@@ -274,8 +332,7 @@ func short(name string) string {
 func findings(c conformance.Case) []string {
 	var out []string
 	for _, p := range c.Problems {
-		word := map[conformance.Status]string{conformance.Skip: "note", conformance.Fail: "fails", conformance.Error: "error"}[p.Level]
-		out = append(out, word+": "+p.Text)
+		out = append(out, problemWord(p.Level)+": "+p.Text)
 	}
 	for _, a := range c.Assumptions {
 		out = append(out, assumption(a))
@@ -289,6 +346,33 @@ func findings(c conformance.Case) []string {
 		for _, n := range s.Nodes {
 			if n.Name == c.First.Node {
 				out = append(out, nodeFindings(n, c.First.View)...)
+			}
+		}
+	}
+	for _, n := range conventional(c) {
+		if n.Name != c.First.Node {
+			out = append(out, "besides, another convention: "+n.Name)
+			out = append(out, nodeFindings(n, "")...)
+		}
+	}
+	if n := c.Untold(); n > 0 {
+		out = append(out, fmt.Sprintf("%s behind a convention could not be judged: off against the truth, and not all between is exposed", count(n, "node")))
+	}
+	return out
+}
+
+// problemWord is what a problem's level is called.
+func problemWord(level conformance.Status) string {
+	return map[conformance.Status]string{conformance.Skip: "note", conformance.Convention: "other convention", conformance.Fail: "fails", conformance.Error: "error"}[level]
+}
+
+// conventional are the nodes of a case that follow another published rule themselves.
+func conventional(c conformance.Case) []conformance.Node {
+	var out []conformance.Node
+	for _, s := range c.Stages {
+		for _, n := range s.Nodes {
+			if _, _, ok := n.Convention(); ok {
+				out = append(out, n)
 			}
 		}
 	}
@@ -315,7 +399,7 @@ func nodeFindings(n conformance.Node, only conformance.View) []string {
 		if c.Result == conformance.Error {
 			out = append(out, fmt.Sprintf("  %s: %s", c.View, c.Reason))
 		}
-		if c.Result != conformance.Fail {
+		if c.Result != conformance.Fail && c.Result != conformance.Convention {
 			continue
 		}
 		line := fmt.Sprintf("  %s, %s times its limit: %s", c.View, ratio(c.Ratio), c.Reason)
@@ -356,6 +440,9 @@ func causes(indent string, list []conformance.Cause) []string {
 		out = append(out, line)
 		if c.Look != "" {
 			out = append(out, fmt.Sprintf("%s  look at: %s", indent, c.Look))
+		}
+		if c.Effect != "" {
+			out = append(out, fmt.Sprintf("%s  in this prompt: %s", indent, c.Effect))
 		}
 	}
 	return out

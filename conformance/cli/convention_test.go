@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/llavaref/llavaref/conformance"
+	"github.com/llavaref/llavaref/conformance/compare"
+	"github.com/llavaref/llavaref/conformance/diagnose"
+	"github.com/llavaref/llavaref/shapes"
+)
+
+// mutant is an engine with bugs of the catalogue. An image has as many rows as the bug makes of it; the prompt has as many image tokens as it is given.
+type mutant struct {
+	config  shapes.Config
+	weights shapes.Weights
+	bugs    []diagnose.Bug
+	shows   func(n shapes.Node) bool // nil is all
+}
+
+func (m mutant) Info() conformance.Info {
+	return conformance.Info{Name: "mutant", Arithmetic: compare.Arithmetic{Class: compare.F32, Lanes: 16}}
+}
+
+func (m mutant) Forward(in shapes.Inputs, probe shapes.Probe) (shapes.Tensor, error) {
+	model, err := diagnose.NewModel(m.config, m.weights, in, compare.F32)
+	if err != nil {
+		return shapes.Tensor{}, err
+	}
+	values, err := model.Run(m.bugs, nil)
+	if err != nil {
+		return shapes.Tensor{}, err
+	}
+	for _, n := range model.Nodes() {
+		if m.shows == nil || m.shows(n) {
+			probe(n.Name, values[n.Name])
+		}
+	}
+	return values[shapes.LMHead], nil
+}
+
+// mutated opens an engine with bugs of the catalogue, by their keys.
+func mutated(t *testing.T, shows func(n shapes.Node) bool, keys ...string) conformance.Opener {
+	t.Helper()
+	m := mutant{shows: shows}
+	all := diagnose.Catalogue()
+	for _, key := range keys {
+		i := slices.IndexFunc(all, func(b diagnose.Bug) bool { return b.Key() == key })
+		if i < 0 {
+			t.Fatalf("no bug %s in the catalogue", key)
+		}
+		m.bugs = append(m.bugs, all[i])
+	}
+	return func(c shapes.Config, w shapes.Weights) (conformance.Engine, error) {
+		e := m
+		e.config, e.weights = c, w
+		return e, nil
+	}
+}
+
+// TestAnotherConventionIsNoBug: an engine that follows a published rule gets a verdict and an exit code of its own, with what the rule changes; one bug
+// beside it, and the engine is not conformant.
+func TestAnotherConventionIsNoBug(t *testing.T) {
+	partly := func(n shapes.Node) bool { // no value of the two layers behind the image
+		return !strings.HasPrefix(n.Name, shapes.TextLayer(0)) && !strings.HasPrefix(n.Name, shapes.TextLayer(1))
+	}
+	for _, c := range []struct {
+		name, at string
+		bugs     []string
+		shows    func(n shapes.Node) bool
+		allow    string
+		code     int
+		verdict  string // how it begins
+		says     []string
+	}{
+		{"the original LLaVA's canvas", "photo-1x2-portrait", []string{"P01"}, nil, "", exitConvention, "other convention: the original LLaVA's canvas. mutant",
+			[]string{"other convention: the original LLaVA's canvas: ", "(P01)", "or likely cause: of two canvases that are equally good the later one is taken (P03)", "In tiny-1.6/photo-1x2-portrait: 46 image tokens for 36."}},
+		{"packing of transformers before 4.47", "photo-1x3", []string{"K11"}, nil, "", exitConvention, "other convention: transformers before 4.47. mutant", []string{"In tiny-1.6/photo-1x3: 42 image tokens for 68."}},
+		{"one that is allowed by its name", "photo-1x3", []string{"K11"}, nil, "transformers before 4.47", exitConformant, "other convention: transformers before 4.47. mutant", []string{"It is allowed here."}},
+		{"one that is allowed by its id", "photo-1x3", []string{"K11"}, nil, "K11", exitConformant, "other convention: transformers before 4.47. mutant", []string{"It is allowed here."}},
+		{"another one is allowed", "photo-1x3", []string{"K11"}, nil, "P01", exitConvention, "other convention: transformers before 4.47. mutant", nil},
+		{"a bug behind it", "photo-1x2-portrait", []string{"P01", "C02/1e-06"}, nil, "", exitNotConformant, "not conformant: ", []string{"(C02)", "besides, another convention: pack_image_features"}},
+		{"a bug before it", "photo-1x2-portrait", []string{"J01/GELU with tanh", "P01"}, nil, "", exitNotConformant, "not conformant: ", []string{"(J01)", "besides, another convention: pack_image_features"}},
+		{"a bug behind it, and the convention is allowed", "photo-1x2-portrait", []string{"P01", "C02/1e-06"}, nil, "P01", exitNotConformant, "not conformant: ", []string{"(C02)"}},
+		{"what is behind it is not exposed", "photo-1x2-portrait", []string{"P01"}, partly, "", exitConvention, "other convention: ", []string{"whether there is a bug as well cannot be told"}},
+		{"another way to pack that is a bug", "photo-1x3", []string{"K01"}, nil, "", exitNotConformant, "not conformant: ", []string{"(K01)"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out, errs bytes.Buffer
+			args := []string{"check", "--model", "tiny-1.6", "--case", c.at, "--engine", "planted"}
+			if c.allow != "" {
+				args = append(args, "--allow-convention", c.allow)
+			}
+			code := run(t.Context(), args, &out, &errs, func(string) (conformance.Opener, error) { return mutated(t, c.shows, c.bugs...), nil })
+			lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+			if code != c.code || !strings.HasPrefix(lines[len(lines)-1], c.verdict) || errs.Len() > 0 {
+				t.Errorf("exit code %d, want %d; stderr %q\n%s", code, c.code, errs.String(), out.String())
+			}
+			for _, want := range c.says {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("it does not say %q:\n%s", want, out.String())
+				}
+			}
+		})
+	}
+}
+
+func TestWhatIsNoConventionCannotBeAllowed(t *testing.T) {
+	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{"check", "--model", "tiny-1.5", "--case", "text", "--allow-convention", "K01"}, &out, &errs, nil)
+	if code != exitUsage || !strings.Contains(errs.String(), `--allow-convention "K01" is no convention, want one of`) {
+		t.Errorf("exit code %d, want %d: %s", code, exitUsage, errs.String())
+	}
+}
