@@ -58,9 +58,10 @@ func (s *settler) node(n shapes.Node, r *Node) {
 			proved = proved && s.proved[in]
 		}
 	}
+	after := s.behind[n.Name] != ""
 	failing, follows := false, ""
 	for _, c := range r.Checks {
-		if c.View != Local && c.View != Contract || c.Result != Fail && c.Result != Convention {
+		if !own(c, after) || c.Result != Fail {
 			continue
 		}
 		if cause, ok := followed(c.Causes); ok {
@@ -90,7 +91,7 @@ func (s *settler) node(n shapes.Node, r *Node) {
 		c := &r.Checks[i]
 		switch {
 		case c.Result != Fail:
-		case c.View == Local || c.View == Contract:
+		case own(*c, after):
 			c.Result = Convention
 			slices.SortStableFunc(c.Causes, func(a, b Cause) int { return rankOf(a) - rankOf(b) })
 		case s.proved[n.Name]:
@@ -102,6 +103,11 @@ func (s *settler) node(n shapes.Node, r *Node) {
 			}
 		}
 	}
+}
+
+// own says whether a check is about the node itself: its inputs or its shape, or its drift where that has a cause and no convention before it.
+func own(c Check, after bool) bool {
+	return c.View == Local || c.View == Contract || len(c.Causes) > 0 && !after
 }
 
 // rankOf puts conventions before bugs.

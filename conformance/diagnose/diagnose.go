@@ -119,10 +119,10 @@ func (d *doctor) node(ctx context.Context, f conformance.Failure, bugs []Bug) ([
 	return causes, fitting
 }
 
-// cause is the bug, which made an alternative, as a result says it.
+// cause is the bug, which made an alternative if any is given, as a result says it.
 func (b Bug) cause(ratio float64, as *Alternative) conformance.Cause {
 	c := conformance.Cause{ID: b.ID, Text: b.Text, Look: b.Look, Ratio: ratio, Convention: b.Convention}
-	if b.Convention != "" {
+	if b.Convention != "" && as != nil {
 		c.Effect, c.Rows = as.effect, as.rows
 	}
 	return c

@@ -285,7 +285,7 @@ func (d *doctor) reordered(f conformance.Failure) (causes []conformance.Cause, i
 		if !ok || !moved || ratio > 1 || rows < someRows || len(causes) == maxCauses {
 			continue
 		}
-		c := o.bug.cause(ratio)
+		c := o.bug.cause(ratio, nil)
 		right, _ := d.behind(f.Node.Name)
 		if inDump = right != ""; inDump {
 			c.Text += fmt.Sprintf("; %s behind it is right, so that is the dump's order, or undone there", right)
@@ -560,7 +560,7 @@ func (d *doctor) segmentBugs(ctx context.Context, f conformance.Failure, m *Mode
 		if !ok || ratio > 1 || ratio*tells > right {
 			continue
 		}
-		c := b.cause(ratio)
+		c := b.cause(ratio, nil)
 		c.Text = fmt.Sprintf("between %s and what is right before it, which the engine does not show: %s", f.Node.Name, c.Text)
 		causes = append(causes, c)
 	}
