@@ -351,7 +351,7 @@ func (s *Site) fused(written, read func(heads, keys int) []place) (*Alternative,
 // joined is a result of which each value is that of one of several others; pick chooses among lists of them.
 func joined(parts []*Alternative, n shapes.Node, shape []int, pick func(of func(i int) []float32) []float32) *Alternative {
 	want := shapes.Tensor{Shape: shape, Data: pick(func(i int) []float32 { return parts[i].Want.Data })}
-	return &Alternative{want, n, func() (compare.Budget, error) {
+	return &Alternative{Want: want, node: n, budget: func() (compare.Budget, error) {
 		budgets := make([]compare.Budget, len(parts))
 		for i := range budgets {
 			var err error
