@@ -30,6 +30,14 @@ func (n Node) Convention() (Check, Cause, bool) {
 	return Check{}, Cause{}, false
 }
 
+// Settle makes a failing check that a convention explains one that follows it, conventions first among its causes.
+func (c *Check) Settle() {
+	if _, ok := followed(c.Causes); ok && c.Result == Fail {
+		c.Result = Convention
+		slices.SortStableFunc(c.Causes, func(a, b Cause) int { return rankOf(a) - rankOf(b) })
+	}
+}
+
 // settle tells another convention from a bug, in the order of execution. A node whose own check a convention explains follows it. What comes after it is off
 // against the truth by necessity, so there the local view decides: the drift is the convention's where the node holds by its own inputs, and so does
 // everything between. Where that is not known, drift says nothing, and the node is skipped with that reason.
@@ -92,15 +100,14 @@ func (s *settler) node(n shapes.Node, r *Node) {
 		switch {
 		case c.Result != Fail:
 		case own(*c, after):
-			c.Result = Convention
-			slices.SortStableFunc(c.Causes, func(a, b Cause) int { return rankOf(a) - rankOf(b) })
+			c.Settle()
 		case s.proved[n.Name]:
 			c.Result, c.Behind = Convention, at
 		default:
 			*c = Check{View: c.View, Behind: at, Reason: fmt.Sprintf("off against the truth, as all is behind %s, which follows another convention (%s); whether there is a bug as well cannot be told, since not all between is exposed", at, s.names[at])}
-			if r.Status() == Skip {
-				r.Reason = c.Reason
-			}
+		}
+		if r.Status() == Skip && r.Reason == "" && c.Behind != "" {
+			r.Reason = c.Reason
 		}
 	}
 }

@@ -32,6 +32,8 @@ type judge struct {
 	target   Target
 	as       compare.Arithmetic // what the engine is judged by, but for the class of a node
 	own, met map[string]compare.Class
+	info     Info
+	told     *retold // the prompt, where it is not the golden one but as a convention makes it
 	truth    *golden.Case
 	replay   *replay.Evaluator
 	progress func(nodes int)
@@ -63,7 +65,7 @@ type judge struct {
 }
 
 func newJudge(t Target, c *golden.Case, s Suite, as Info) (*judge, error) {
-	j := &judge{suite: s, target: t, kept: map[string]shapes.Tensor{}, as: as.Arithmetic, truth: c, dims: shapes.DimsOf(t.Set.Config, c.Inputs), longest: longestSum(t.Set.Config, len(c.Inputs.InputIDs)), progress: func(int) {},
+	j := &judge{suite: s, target: t, info: as, kept: map[string]shapes.Tensor{}, as: as.Arithmetic, truth: c, dims: shapes.DimsOf(t.Set.Config, c.Inputs), longest: longestSum(t.Set.Config, len(c.Inputs.InputIDs)), progress: func(int) {},
 		byName: map[string]shapes.Node{}, known: map[string]bool{}, readers: map[string][]string{},
 		results: map[string]*Node{}, held: map[string]shapes.Tensor{}, uses: map[string]int{}, arrived: map[string]bool{}, judged: map[string]bool{}}
 	var err error
@@ -206,7 +208,11 @@ func (j *judge) take(n shapes.Node, t shapes.Tensor) {
 		j.blameShape(n, t, want)
 		return
 	}
-	if j.view(Accumulated) {
+	switch {
+	case j.told != nil && j.told.at == n.Name:
+		r.Checks = append(r.Checks, j.told.check)
+		j.judged[n.Name] = true
+	case j.view(Accumulated):
 		r.Checks = append(r.Checks, j.accumulated(n, t))
 	}
 	if !j.view(Local) && n.Name != shapes.LMHead && j.suite.Diagnose == nil {
@@ -407,6 +413,10 @@ func (j *judge) drift(n shapes.Node, t shapes.Tensor, from int) Check {
 		c.Reason = "the golden set has no such node"
 		return c
 	}
+	if text := j.untruth(n, truth.Shape); text != "" {
+		c.Reason, c.Behind = text, j.told.at
+		return c
+	}
 	first := 0 // kept row that is among them
 	for first < truth.Sample.Rows() && truth.Sample.Row(first) < from {
 		first++
@@ -565,6 +575,10 @@ func (j *judge) logits(got shapes.Tensor) Check {
 	truth, ok := j.truth.Node(shapes.LMHead)
 	if !ok {
 		c.Reason = "the golden set has no floor for the logits"
+		return c
+	}
+	if text := j.untruth(j.byName[shapes.LMHead], truth.Shape); text != "" {
+		c.Reason, c.Behind = text, j.told.at
 		return c
 	}
 	in := compare.LogitsInput{Truth: j.truth.Logits, Got: got}

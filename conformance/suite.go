@@ -206,7 +206,7 @@ func (r *runner) runCase(engine Engine, t Target, name string) Case {
 			r.Progress(Progress{Set: t.Set.Manifest.Model, Case: name, Done: r.done + nodes, Total: r.total})
 		}
 	}
-	done := make(chan struct{})
+	done, last := make(chan struct{}), j
 	go func() {
 		defer close(done)
 		if _, ok := of.(CaseEngine); ok {
@@ -214,9 +214,11 @@ func (r *runner) runCase(engine Engine, t Target, name string) Case {
 		}
 		j.forward(engine, cloneInputs(c.Inputs))
 		j.diagnose(r.ctx)
+		last = j.otherwise(r.ctx, engine)
 	}()
 	select {
 	case <-done:
+		j = last
 	case <-r.ctx.Done():
 		j.problem(Error, "interrupted: %v", context.Cause(r.ctx))
 	}

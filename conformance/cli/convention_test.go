@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -9,7 +10,12 @@ import (
 	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/conformance/compare"
 	"github.com/llavaref/llavaref/conformance/diagnose"
+	"github.com/llavaref/llavaref/conformance/dump"
+	"github.com/llavaref/llavaref/conformance/engines"
+	"github.com/llavaref/llavaref/conformance/replay"
+	"github.com/llavaref/llavaref/golden"
 	"github.com/llavaref/llavaref/shapes"
+	"github.com/llavaref/llavaref/shapes/checkpoint"
 )
 
 // mutant is an engine with bugs of the catalogue. An image has as many rows as the bug makes of it; the prompt has as many image tokens as it is given.
@@ -35,6 +41,57 @@ func (m mutant) Forward(in shapes.Inputs, probe shapes.Probe) (shapes.Tensor, er
 	}
 	for _, n := range model.Nodes() {
 		if m.shows == nil || m.shows(n) {
+			probe(n.Name, values[n.Name])
+		}
+	}
+	return values[shapes.LMHead], nil
+}
+
+// ownPrompt is an engine that packs one prompt by a bug of the catalogue and makes as many image tokens of it as there are rows, whatever it is given.
+type ownPrompt struct {
+	mutant
+	prompt shapes.Inputs
+	swap   func(n shapes.Node) shapes.Node // evaluates this node in the place of n, behind the packing
+	hides  string                          // a node that it does not show
+}
+
+func (o ownPrompt) Forward(_ shapes.Inputs, probe shapes.Probe) (shapes.Tensor, error) {
+	model, err := diagnose.NewModel(o.config, o.weights, o.prompt, compare.F32)
+	if err != nil {
+		return shapes.Tensor{}, err
+	}
+	values, err := model.Run(o.bugs, nil)
+	if err != nil {
+		return shapes.Tensor{}, err
+	}
+	in, image := o.prompt, o.config.ImageTokenID
+	first := slices.Index(in.InputIDs, image)
+	text := slices.DeleteFunc(slices.Clone(in.InputIDs), func(id int) bool { return id == image })
+	in.InputIDs, in.PositionIDs = slices.Insert(text, first, slices.Repeat([]int{image}, values[shapes.NodePack].Rows())...), nil
+	for i := range in.InputIDs {
+		in.PositionIDs = append(in.PositionIDs, i)
+	}
+	eval, err := replay.New(o.config, o.weights, in)
+	if err != nil {
+		return shapes.Tensor{}, err
+	}
+	behind := false
+	for _, n := range model.Nodes() {
+		if behind {
+			inputs := make([]shapes.Tensor, len(n.Inputs))
+			for i, name := range n.Inputs {
+				inputs[i] = values[name]
+			}
+			as := n
+			if o.swap != nil {
+				as = o.swap(n)
+			}
+			if values[n.Name], err = eval.Eval(as, inputs); err != nil {
+				return shapes.Tensor{}, err
+			}
+		}
+		behind = behind || n.Name == shapes.NodePack
+		if n.Name != o.hides {
 			probe(n.Name, values[n.Name])
 		}
 	}
@@ -103,6 +160,80 @@ func TestAnotherConventionIsNoBug(t *testing.T) {
 					t.Errorf("it does not say %q:\n%s", want, out.String())
 				}
 			}
+		})
+	}
+}
+
+// TestAConventionThatMakesAnotherPrompt: an engine that goes by another number of image tokens has tensors of other shapes in every node behind them. They
+// are judged on the prompt as the convention makes it, by their own inputs, whether the engine is asked or has left a dump.
+func TestAConventionThatMakesAnotherPrompt(t *testing.T) {
+	eps := func(n shapes.Node) shapes.Node {
+		if n.Kind == shapes.RMSNorm {
+			n.Eps = 1e-6
+		}
+		return n
+	}
+	dumped := func(t *testing.T, e conformance.Engine, c *golden.Case, dir string) {
+		w, err := dump.Create(dir, e.Info(), c.Inputs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Of("tiny-1.6", c.Name)
+		if _, err := e.Forward(c.Inputs, w.Probe); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set, err := golden.Embedded("tiny-1.6")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, at string
+		bug      string
+		swap     func(n shapes.Node) shapes.Node
+		dump     bool
+		hides    string // a node that the engine does not show
+		code     int
+		says     []string
+	}{
+		{"asked", "photo-1x2-portrait", "P01", nil, false, "", exitConvention, []string{"other convention: the original LLaVA's canvas. mutant", "928 of 928 nodes checked", "46 image tokens for 36"}},
+		{"a dump", "photo-1x3", "K11", nil, true, "", exitConvention, []string{"other convention: transformers before 4.47. mutant", "928 of 928 nodes checked", "42 image tokens for 68"}},
+		{"a dump, and a bug behind", "photo-1x3", "K11", eps, true, "", exitNotConformant, []string{"not conformant", "(C02)", "besides, another convention: pack_image_features"}},
+		{"a node behind is not shown", "photo-1x3", "K11", nil, true, shapes.TextLayer(3), exitConvention, []string{"927 of 928 nodes checked"}},
+		{"a bug that makes another prompt", "photo-1x3", "K01", nil, true, "", exitNotConformant, []string{"not conformant", "(K01)"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			opened, err := mutated(t, nil, c.bug)(set.Config, checkpoint.Synthetic(set.Config, *set.Manifest.Weights.Seed))
+			if err != nil {
+				t.Fatal(err)
+			}
+			truth, err := set.Case(c.at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e := ownPrompt{opened.(mutant), truth.Inputs, c.swap, c.hides}
+			engine, find := "planted", finder(func(string) (conformance.Opener, error) {
+				return func(shapes.Config, shapes.Weights) (conformance.Engine, error) { return e, nil }, nil
+			})
+			if c.dump {
+				dir := filepath.Join(t.TempDir(), "dump")
+				dumped(t, e, truth, dir)
+				engine, find = "dir:"+dir, engines.Find
+			}
+			var out, errs bytes.Buffer
+			code := run(t.Context(), []string{"check", "--model", "tiny-1.6", "--case", c.at, "--engine", engine}, &out, &errs, find)
+			if code != c.code || errs.Len() > 0 {
+				t.Errorf("exit code %d, want %d; stderr %q\n%s", code, c.code, errs.String(), out.String())
+			}
+			for _, want := range c.says {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("it does not say %q:\n%s", want, out.String())
+				}
+			}
+			t.Log(out.String())
 		})
 	}
 }

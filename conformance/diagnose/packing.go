@@ -270,7 +270,7 @@ func packing() []Bug {
 		bug("K09", "unpadded so, in float32", "rows and columns of the grid of tiles are exchanged, and it is unpadded as such, in float32: transformers 4.41 to 4.43 do both", "image_sizes are (height, width), and so are the pinpoints and what get_anyres_image_grid_shape gives",
 			packer{canvas: func(o shapes.Size, p []shapes.Size) shapes.Size { return swap(preprocess.SelectBestResolution(o, p)) }, unpad: single}),
 		bug("K10", "", "the grid is not unpadded", "unpad_image", packer{unpad: whole}),
-		convention(bug("K11", "", "the new size is truncated without being rounded to 7 decimals first", "unpad_image, as it was before transformers 4.47: some sizes keep two rows or columns more",
+		convention(bug("K11", "", "the new size is truncated without being rounded to 7 decimals first", "unpad_image, as it was before transformers 4.47: some sizes keep two rows or columns fewer",
 			packer{unpad: unpadder{scaled: func(a, b, c float64) int { return int(a * (b / c)) }}.unpad}), "transformers before 4.47"),
 		bug("K12", "", "the grid is unpadded in float32", "unpad_image computes in float64", packer{unpad: single}),
 		bug("K13", "", "exactly as many rows or columns are kept as the picture covers, an odd one cut on one side", "unpad_image cuts the same number on both sides", packer{unpad: unpadder{odd: true}.unpad}),

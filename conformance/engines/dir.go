@@ -155,6 +155,15 @@ func (e *dumpEngine) Forward(in shapes.Inputs, probe shapes.Probe) (shapes.Tenso
 	return logits, nil
 }
 
+// Reprompt reads the same dump as that of another prompt.
+func (e *dumpEngine) Reprompt(in shapes.Inputs) (conformance.Engine, error) {
+	b, err := e.reader.Bind(e.config, in)
+	if err != nil {
+		return nil, err
+	}
+	return &dumpEngine{reader: e.reader, binding: b, config: e.config}, nil
+}
+
 // Reread reads a node's array in other ways.
 func (e *dumpEngine) Reread(node string) []conformance.Reading { return e.binding.Reread(node) }
 
