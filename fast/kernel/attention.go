@@ -310,15 +310,14 @@ func (p *Pool) attendRows(w *worker, o *matmulOps, s *attendScratch, kvHead int,
 	} else {
 		for n := range panels {
 			panel := unsafe.Pointer(unsafe.SliceData(kv.keysAt(kvHead, n*panelWidth)))
-			ahead := uintptr(panel) + uintptr(keys) // the next panel comes into the second-level cache
+			share := t.prefetch(keys, r.tiles, F32) // the next panel comes into the second-level cache
 			for i := range r.tiles {
 				row, height := r.tile(i)
 				if j.sees(query, row+height-1) <= n*panelWidth {
 					continue
 				}
-				t.rows, t.x, t.ahead = height, unsafe.Add(qs, 4*row*kv.dim), ahead
+				t.rows, t.x, t.ahead = height, unsafe.Add(qs, 4*row*kv.dim), uintptr(panel)+uintptr(keys+i*share)
 				o.columnsOf(t, panel, unsafe.Add(scores, 4*(row*j.stride+n*panelWidth)), nil)
-				ahead = uintptr(panel) + 1024
 			}
 		}
 	}
@@ -415,6 +414,7 @@ func (o *matmulOps) panels(t *tile, first unsafe.Pointer, size, count int, dst, 
 	}
 	for n := groups * together; n < count; n++ {
 		panel := unsafe.Add(first, n*size)
+		t.prefetch(size, 1, F32)
 		t.ahead = uintptr(panel) + farAhead
 		at := unsafe.Add(dst, 4*panelWidth*n)
 		if src != nil {

@@ -18,6 +18,7 @@ type job struct {
 	blocks, block   int  // of k, and values of one
 	rowsBlock       int  // tiles of a row block, which share the second-level cache with a panel
 	groups, columns int  // groups of panels, and panels of one
+	parts           int  // of the tiles, where each is packed by the thread that multiplies it
 
 	values valuesJob // for what is no product
 	attend attendJob // for Append and Attend
@@ -34,16 +35,17 @@ type phase struct {
 type kind uint8
 
 const (
-	packWeights kind = iota // a panel a task
-	packX                   // a block of k of a tile a task
-	multiply                // a block of rows against a group of panels a task
-	probeLimit              // a part of Reach a task
-	multiplyFew             // one tile against some panels that lie far apart a task
-	kindValues              // some values a task
-	kindNorm                // some rows a task
-	kindRope                // some positions a task
-	kindAppend              // some key heads a task
-	kindAttend              // some rows of a head, or all heads of a key head, a task
+	packWeights  kind = iota // a panel a task
+	packX                    // a block of k of a tile a task
+	multiplyRows             // a block of rows, which the thread packs for itself, against all panels a task
+	multiply                 // a block of rows against a group of panels a task
+	probeLimit               // a part of Reach a task
+	multiplyFew              // one tile against some panels that lie far apart a task
+	kindValues               // some values a task
+	kindNorm                 // some rows a task
+	kindRope                 // some positions a task
+	kindAppend               // some key heads a task
+	kindAttend               // some rows of a head, or all heads of a key head, a task
 )
 
 // rows is a range of rows of x, cut into tiles whose heights differ by at most one.
@@ -63,6 +65,13 @@ var (
 	rowsBlockBytes = 560 << 10 // packed x of a block of k that stays in the second-level cache
 	scratchBytes   = 64 << 20  // packed x at a time
 	groupPanels    = 8         // panels that visit a block of rows one after the other
+)
+
+// Blocks of rows that threads pack for themselves: so many tiles at least, or every panel of W comes from memory for too little work, and so many
+// blocks a thread, if that leaves so many tiles, or a thread that is held up holds up the others.
+const (
+	leastTiles = 4
+	rowsBlocks = 3
 )
 
 // farAhead is how far in front of a single tile W is prefetched, in bytes: some 300 ns at the speed of memory. At 2 KiB eight rows
@@ -123,7 +132,19 @@ func (p *Pool) plan(y, x []float32, m int, w *Weights, bias []float32) {
 		return
 	}
 
-	j.columns = min(groupPanels, ceilDiv(panels, 4*len(p.workers)))
+	threads, tiles := len(p.workers), ceilDiv(m, o.rows)
+	if tiles >= leastTiles*threads {
+		size := o.rows * j.block * p.xSize() // of a tile
+		part := min(max(1, rowsBlockBytes/size), max(leastTiles, ceilDiv(tiles, rowsBlocks*threads)))
+		j.parts = ceilDiv(ceilDiv(tiles, part), threads) * threads
+		for _, w := range p.workers {
+			w.room(ceilDiv(tiles, j.parts) * size)
+		}
+		p.phases = append(p.phases, phase{kind: multiplyRows, tasks: j.parts, rows: rows{0, m, tiles}})
+		return
+	}
+
+	j.columns = min(groupPanels, ceilDiv(panels, 4*threads))
 	j.groups = ceilDiv(panels, j.columns)
 	j.rowsBlock = max(1, rowsBlockBytes/(o.rows*j.block*p.xSize()))
 	most := max(o.rows, scratchBytes/(4*k)) // rows at a time
@@ -172,8 +193,13 @@ func (p *Pool) task(w *worker, ph *phase, i int) {
 		p.ops.packTile(&w.packing, p.xAt(ph.rows, row, b), j.x, j.w.K, ph.rows.from+row, height, k0, k, j.w.Class)
 	case probeLimit:
 		p.reach(w, i)
+	case multiplyRows:
+		t0, count := rows{0, ph.rows.tiles, j.parts}.tile(i)
+		p.multiply(w, ph.rows, t0, t0+count, 0, ceilDiv(j.w.N, panelWidth), true)
 	case multiply:
-		p.multiply(w, ph.rows, i/j.groups, i%j.groups)
+		block, group := i/j.groups, i%j.groups
+		p.multiply(w, ph.rows, block*j.rowsBlock, min((block+1)*j.rowsBlock, ph.rows.tiles),
+			group*j.columns, min((group+1)*j.columns, ceilDiv(j.w.N, panelWidth)), false)
 	case multiplyFew:
 		p.multiplyFew(w, ph.rows, i)
 	case kindValues:
@@ -189,34 +215,58 @@ func (p *Pool) task(w *worker, ph *phase, i int) {
 	}
 }
 
-// multiply is a block of rows against a group of panels: for every block of k, every panel meets every tile.
-func (p *Pool) multiply(w *worker, r rows, block, group int) {
-	j := &p.job
-	n0, n1 := group*j.columns, min((group+1)*j.columns, ceilDiv(j.w.N, panelWidth))
-	t0, t1 := block*j.rowsBlock, min((block+1)*j.rowsBlock, r.tiles)
+// multiply is the tiles from t0 to t1 against the panels from n0 to n1: for every block of k, every panel meets every tile. If the x of these
+// tiles is the thread's own, it packs a block of k of it while the first panel passes, and has it in its second-level cache from then on.
+// While a panel passes, the one after it comes into that cache, a part of it during each tile: memory is busy all of the time, but never all it can.
+func (p *Pool) multiply(w *worker, r rows, t0, t1, n0, n1 int, own bool) {
+	j, t := &p.job, &w.tile
+	row0, _ := r.tile(t0)
 	for b := range j.blocks {
+		k0, k := p.blockRange(b)
+		p.setBlock(t, b)
 		for n := n0; n < n1; n++ {
 			panel := p.panel(w, n, b)
-			// While the first tile runs, the panel after this one comes into the second-level cache.
-			ahead := uintptr(panel)
-			if j.w.Packed() {
-				ahead += 1024
-				if n+1 < n1 {
-					ahead = uintptr(p.panel(w, n+1, b))
-				} else if b+1 < j.blocks {
-					ahead = uintptr(p.panel(w, n0, b+1))
+			next, share := p.panelAfter(n, n0, n1, b), t.prefetch(p.panelBlock(b), t1-t0, j.w.Type)
+			for i := t0; i < t1; i++ {
+				row, height := r.tile(i)
+				t.rows, t.ahead = height, next+uintptr((i-t0)*share)
+				if own {
+					t.x = unsafe.Add(w.x, (row-row0)*k*p.xSize())
+					if n == n0 {
+						p.ops.packTile(&w.packing, t.x, j.x, j.w.K, r.from+row, height, k0, k, j.w.Class)
+						if i+1 < t1 {
+							_, height := r.tile(i + 1)
+							t.prefetchRows(unsafe.Pointer(&j.x[(r.from+row+t.rows)*j.w.K+k0]), height, 4*j.w.K, j.w.Type)
+						} else {
+							t.prefetch(p.panelBlock(b), 1, j.w.Type)
+							t.ahead = next
+						}
+					}
+				} else {
+					t.x = p.xAt(r, row, b)
 				}
-			}
-			for t := t0; t < t1; t++ {
-				row, height := r.tile(t)
-				w.tile.x = p.xAt(r, row, b)
-				w.tile.rows = height
-				w.tile.ahead = ahead
 				p.columns(w, panel, n, r.from+row, b)
-				ahead = uintptr(panel) + 1024
 			}
 		}
 	}
+}
+
+// panelAfter is where the panel is that comes after block b of panel n, of those from n0 to n1, or 0.
+func (p *Pool) panelAfter(n, n0, n1, b int) uintptr {
+	switch {
+	case !p.job.w.Packed():
+	case n+1 < n1:
+		return uintptr(p.panel(nil, n+1, b))
+	case b+1 < p.job.blocks:
+		return uintptr(p.panel(nil, n0, b+1))
+	}
+	return 0
+}
+
+// panelBlock is how many bytes block b of a panel takes.
+func (p *Pool) panelBlock(b int) int {
+	_, k := p.blockRange(b)
+	return k * panelWidth * p.job.w.Type.Size()
 }
 
 // multiplyFew is one tile, all of y's rows, against panels that lie as far apart as they can: i, i + groups, ...
@@ -248,6 +298,8 @@ func (p *Pool) multiplyFew(w *worker, r rows, i int) {
 		for b := range j.blocks {
 			panel := p.panel(w, n, b)
 			t.x = p.xAt(r, 0, b)
+			p.setBlock(t, b)
+			t.prefetch(p.panelBlock(b), 1, j.w.Type)
 			t.ahead = uintptr(panel) + farAhead
 			p.columns(w, panel, n, 0, b)
 		}

@@ -138,11 +138,32 @@ func ceilDiv(a, b int) int { return (a + b - 1) / b }
 type tile struct {
 	steps                int               // two k each
 	rows, panels         int               // a pair that the implementation has a loop for
-	ahead                uintptr           // where one panel more starts that will be needed soon; may point anywhere
+	ahead                uintptr           // where something starts that will be needed soon; may point anywhere
+	aheadStride          int               // bytes from one to the next of the lines of it that one step prefetches
+	aheadStep            int               // bytes from step to step
+	aheadRows, aheadWrap int               // after so many steps so many bytes more; 0 steps are never over
 	srcStride, dstStride int               // bytes from row to row
 	x                    unsafe.Pointer    // [k][rows] float32, or [k/2][rows][2] bfloat16
 	w                    [4]unsafe.Pointer // panels, from the block's first k
 	src, dst             [4]unsafe.Pointer // in the panel's first column
+}
+
+// aheadLines is how many lines one step of a tile of one panel prefetches: as many as it reads of the panel.
+func (t Type) aheadLines() int { return t.Size() }
+
+// prefetch sets how the tile, whose steps are set, prefetches its part of so many bytes that count tiles share, and returns how large a part is.
+func (t *tile) prefetch(bytes, count int, typ Type) (share int) {
+	share = ceilDiv(bytes, count)
+	t.aheadStride = ceilDiv(share, t.steps*typ.aheadLines())
+	t.aheadStep = t.aheadStride * typ.aheadLines()
+	t.aheadRows, t.aheadWrap = 0, 0
+	return share
+}
+
+// prefetchRows lets the tile prefetch as many bytes of each of some rows as it needs to be packed, some lines of a row in every step.
+func (t *tile) prefetchRows(from unsafe.Pointer, rows, stride int, typ Type) {
+	t.ahead, t.aheadStride, t.aheadStep = uintptr(from), 64, stride
+	t.aheadRows, t.aheadWrap = rows, 64*typ.aheadLines()-rows*stride
 }
 
 // packing is the argument of the loops that rearrange rows: blocks of 64 bytes (or what the function says) of some rows.
@@ -152,6 +173,7 @@ type packing struct {
 	rows     int
 	stride   int // bytes from row to row
 	src, dst unsafe.Pointer
+	tail     int // values of each row after the blocks, for packX and packDot where there are tails
 }
 
 // matmulOps are the inner loops of one implementation.
@@ -166,6 +188,7 @@ type matmulOps struct {
 	xValues int                 // values of each row that a block of packX holds
 	xRows   func(rows int) bool // which numbers of rows packX takes
 	packDot func(*packing)      // rows of x into a tile for dot, 32 values of each a block
+	tails   bool                // packX and packDot take less than a block at the end
 	rounded func(*packing)      // packX of the bf16 class where there is no dot: rounds x, too; nil: plain Go does it all
 }
 

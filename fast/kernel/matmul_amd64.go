@@ -9,12 +9,16 @@ var _ = [1]struct{}{}[unsafe.Offsetof(tile{}.steps)-0+
 	unsafe.Offsetof(tile{}.rows)-8+
 	unsafe.Offsetof(tile{}.panels)-16+
 	unsafe.Offsetof(tile{}.ahead)-24+
-	unsafe.Offsetof(tile{}.srcStride)-32+
-	unsafe.Offsetof(tile{}.dstStride)-40+
-	unsafe.Offsetof(tile{}.x)-48+
-	unsafe.Offsetof(tile{}.w)-56+
-	unsafe.Offsetof(tile{}.src)-88+
-	unsafe.Offsetof(tile{}.dst)-120]
+	unsafe.Offsetof(tile{}.aheadStride)-32+
+	unsafe.Offsetof(tile{}.aheadStep)-40+
+	unsafe.Offsetof(tile{}.aheadRows)-48+
+	unsafe.Offsetof(tile{}.aheadWrap)-56+
+	unsafe.Offsetof(tile{}.srcStride)-64+
+	unsafe.Offsetof(tile{}.dstStride)-72+
+	unsafe.Offsetof(tile{}.x)-80+
+	unsafe.Offsetof(tile{}.w)-88+
+	unsafe.Offsetof(tile{}.src)-120+
+	unsafe.Offsetof(tile{}.dst)-152]
 
 var (
 	avx512Matmul = matmulOps{
@@ -26,6 +30,7 @@ var (
 		packX:   packRowsAVX512,
 		xValues: 16,
 		xRows:   func(int) bool { return true },
+		tails:   true,
 	}
 	avx512BF16Matmul = withDot(avx512Matmul, tileDotAVX512, packRowsDotAVX512)
 	avx2Matmul       = matmulOps{

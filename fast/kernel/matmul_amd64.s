@@ -5,16 +5,16 @@
 #include "textflag.h"
 
 // func tileF32AVX512(t *tile)
-// Requires: AVX, AVX512F, MMX+
+// Requires: AVX, AVX512F, CMOV, MMX+
 TEXT ·tileF32AVX512(SB), NOSPLIT, $0-8
 	// tileF32AVX512 adds one block of k to a tile of y: float32 weights, float32 class.
 	// 
-	// AX tile; CX steps of two k left; SI x; DI, R8, R9, R10 panels; DX what to prefetch
+	// AX tile; CX steps of two k left; SI x; DI, R8, R9, R10 panels; DX what to prefetch, with one panel R8, R9, R10 in which steps
 	// Z0..Z27 sums [row][panel][2 x 16 columns]; Z28, Z29 weights; Z30 one x in all lanes; Z31 mask of odd k
 	MOVQ t+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 48(AX), SI
-	MOVQ 56(AX), DI
+	MOVQ 80(AX), SI
+	MOVQ 88(AX), DI
 	MOVQ 24(AX), DX
 	MOVQ 16(AX), BX
 	SHLQ $0x08, BX
@@ -95,11 +95,21 @@ p1r14:
 	VPXORD Z26, Z26, Z26
 	VPXORD Z27, Z27, Z27
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r14
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r14:
@@ -192,68 +202,72 @@ loopp1r14:
 	VFMADD231PS  Z30, Z28, Z26
 	VFMADD231PS  Z30, Z29, Z27
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+112, SI
 	DECQ         CX
 	JNE          loopp1r14
 	ORQ          R13, CX
 	JEQ          donep1r14
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r14
 
 donep1r14:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -367,11 +381,21 @@ p1r13:
 	VPXORD Z24, Z24, Z24
 	VPXORD Z25, Z25, Z25
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r13
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r13:
@@ -458,65 +482,69 @@ loopp1r13:
 	VFMADD231PS  Z30, Z28, Z24
 	VFMADD231PS  Z30, Z29, Z25
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+104, SI
 	DECQ         CX
 	JNE          loopp1r13
 	ORQ          R13, CX
 	JEQ          donep1r13
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r13
 
 donep1r13:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -622,11 +650,21 @@ p1r12:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r12
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r12:
@@ -707,62 +745,66 @@ loopp1r12:
 	VFMADD231PS  Z30, Z28, Z22
 	VFMADD231PS  Z30, Z29, Z23
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+96, SI
 	DECQ         CX
 	JNE          loopp1r12
 	ORQ          R13, CX
 	JEQ          donep1r12
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r12
 
 donep1r12:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -860,11 +902,21 @@ p1r11:
 	VPXORD Z20, Z20, Z20
 	VPXORD Z21, Z21, Z21
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r11
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r11:
@@ -939,59 +991,63 @@ loopp1r11:
 	VFMADD231PS  Z30, Z28, Z20
 	VFMADD231PS  Z30, Z29, Z21
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+88, SI
 	DECQ         CX
 	JNE          loopp1r11
 	ORQ          R13, CX
 	JEQ          donep1r11
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r11
 
 donep1r11:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -1081,11 +1137,21 @@ p1r10:
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r10
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r10:
@@ -1154,56 +1220,60 @@ loopp1r10:
 	VFMADD231PS  Z30, Z28, Z18
 	VFMADD231PS  Z30, Z29, Z19
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+80, SI
 	DECQ         CX
 	JNE          loopp1r10
 	ORQ          R13, CX
 	JEQ          donep1r10
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r10
 
 donep1r10:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -1285,11 +1355,21 @@ p1r9:
 	VPXORD Z16, Z16, Z16
 	VPXORD Z17, Z17, Z17
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r9
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r9:
@@ -1352,53 +1432,57 @@ loopp1r9:
 	VFMADD231PS  Z30, Z28, Z16
 	VFMADD231PS  Z30, Z29, Z17
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+72, SI
 	DECQ         CX
 	JNE          loopp1r9
 	ORQ          R13, CX
 	JEQ          donep1r9
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r9
 
 donep1r9:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -1472,11 +1556,21 @@ p1r8:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r8
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r8:
@@ -1533,50 +1627,54 @@ loopp1r8:
 	VFMADD231PS  Z30, Z28, Z14
 	VFMADD231PS  Z30, Z29, Z15
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+64, SI
 	DECQ         CX
 	JNE          loopp1r8
 	ORQ          R13, CX
 	JEQ          donep1r8
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r8
 
 donep1r8:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -1642,11 +1740,21 @@ p1r7:
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r7
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r7:
@@ -1697,47 +1805,51 @@ loopp1r7:
 	VFMADD231PS  Z30, Z28, Z12
 	VFMADD231PS  Z30, Z29, Z13
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+56, SI
 	DECQ         CX
 	JNE          loopp1r7
 	ORQ          R13, CX
 	JEQ          donep1r7
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r7
 
 donep1r7:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -1795,11 +1907,21 @@ p1r6:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r6
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r6:
@@ -1844,44 +1966,48 @@ loopp1r6:
 	VFMADD231PS  Z30, Z28, Z10
 	VFMADD231PS  Z30, Z29, Z11
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+48, SI
 	DECQ         CX
 	JNE          loopp1r6
 	ORQ          R13, CX
 	JEQ          donep1r6
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r6
 
 donep1r6:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -1931,11 +2057,21 @@ p1r5:
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r5
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r5:
@@ -1974,41 +2110,45 @@ loopp1r5:
 	VFMADD231PS  Z30, Z28, Z8
 	VFMADD231PS  Z30, Z29, Z9
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+40, SI
 	DECQ         CX
 	JNE          loopp1r5
 	ORQ          R13, CX
 	JEQ          donep1r5
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r5
 
 donep1r5:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -2050,11 +2190,21 @@ p1r4:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r4
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r4:
@@ -2087,38 +2237,42 @@ loopp1r4:
 	VFMADD231PS  Z30, Z28, Z6
 	VFMADD231PS  Z30, Z29, Z7
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+32, SI
 	DECQ         CX
 	JNE          loopp1r4
 	ORQ          R13, CX
 	JEQ          donep1r4
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r4
 
 donep1r4:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -2152,11 +2306,21 @@ p1r3:
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r3
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r3:
@@ -2183,35 +2347,39 @@ loopp1r3:
 	VFMADD231PS  Z30, Z28, Z4
 	VFMADD231PS  Z30, Z29, Z5
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+24, SI
 	DECQ         CX
 	JNE          loopp1r3
 	ORQ          R13, CX
 	JEQ          donep1r3
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r3
 
 donep1r3:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -2237,11 +2405,21 @@ p1r2:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r2
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r2:
@@ -2262,32 +2440,36 @@ loopp1r2:
 	VFMADD231PS  Z30, Z28, Z2
 	VFMADD231PS  Z30, Z29, Z3
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+16, SI
 	DECQ         CX
 	JNE          loopp1r2
 	ORQ          R13, CX
 	JEQ          donep1r2
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r2
 
 donep1r2:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -2305,11 +2487,21 @@ p1r1:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r1
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r1:
@@ -2324,29 +2516,33 @@ loopp1r1:
 	VFMADD231PS  Z30, Z28, Z0
 	VFMADD231PS  Z30, Z29, Z1
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+8, SI
 	DECQ         CX
 	JNE          loopp1r1
 	ORQ          R13, CX
 	JEQ          donep1r1
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r1
 
 donep1r1:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -2355,7 +2551,7 @@ donep1r1:
 	RET
 
 p2r7:
-	MOVQ   64(AX), R8
+	MOVQ   96(AX), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2465,10 +2661,10 @@ loopp2r7:
 	JNE              loopp2r7
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -2509,8 +2705,8 @@ loopp2r7:
 	VMOVUPS Z24, (DI)
 	VADDPS  64(SI), Z25, Z25
 	VMOVUPS Z25, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -2555,7 +2751,7 @@ loopp2r7:
 	RET
 
 p2r6:
-	MOVQ   64(AX), R8
+	MOVQ   96(AX), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2653,10 +2849,10 @@ loopp2r6:
 	JNE              loopp2r6
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -2691,8 +2887,8 @@ loopp2r6:
 	VMOVUPS Z20, (DI)
 	VADDPS  64(SI), Z21, Z21
 	VMOVUPS Z21, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -2731,7 +2927,7 @@ loopp2r6:
 	RET
 
 p2r5:
-	MOVQ   64(AX), R8
+	MOVQ   96(AX), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2817,10 +3013,10 @@ loopp2r5:
 	JNE              loopp2r5
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -2849,8 +3045,8 @@ loopp2r5:
 	VMOVUPS Z16, (DI)
 	VADDPS  64(SI), Z17, Z17
 	VMOVUPS Z17, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -2883,7 +3079,7 @@ loopp2r5:
 	RET
 
 p2r4:
-	MOVQ   64(AX), R8
+	MOVQ   96(AX), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2957,10 +3153,10 @@ loopp2r4:
 	JNE              loopp2r4
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -2983,8 +3179,8 @@ loopp2r4:
 	VMOVUPS Z12, (DI)
 	VADDPS  64(SI), Z13, Z13
 	VMOVUPS Z13, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -3011,9 +3207,9 @@ loopp2r4:
 	RET
 
 p4r3:
-	MOVQ   64(AX), R8
-	MOVQ   72(AX), R9
-	MOVQ   80(AX), R10
+	MOVQ   96(AX), R8
+	MOVQ   104(AX), R9
+	MOVQ   112(AX), R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3129,10 +3325,10 @@ loopp4r3:
 	JNE              loopp4r3
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -3149,8 +3345,8 @@ loopp4r3:
 	VMOVUPS Z16, (DI)
 	VADDPS  64(SI), Z17, Z17
 	VMOVUPS Z17, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -3167,8 +3363,8 @@ loopp4r3:
 	VMOVUPS Z18, (DI)
 	VADDPS  64(SI), Z19, Z19
 	VMOVUPS Z19, 64(DI)
-	MOVQ    104(AX), SI
-	MOVQ    136(AX), DI
+	MOVQ    136(AX), SI
+	MOVQ    168(AX), DI
 	VADDPS  (SI), Z4, Z4
 	VMOVUPS Z4, (DI)
 	VADDPS  64(SI), Z5, Z5
@@ -3185,8 +3381,8 @@ loopp4r3:
 	VMOVUPS Z20, (DI)
 	VADDPS  64(SI), Z21, Z21
 	VMOVUPS Z21, 64(DI)
-	MOVQ    112(AX), SI
-	MOVQ    144(AX), DI
+	MOVQ    144(AX), SI
+	MOVQ    176(AX), DI
 	VADDPS  (SI), Z6, Z6
 	VMOVUPS Z6, (DI)
 	VADDPS  64(SI), Z7, Z7
@@ -3207,9 +3403,9 @@ loopp4r3:
 	RET
 
 p4r2:
-	MOVQ   64(AX), R8
-	MOVQ   72(AX), R9
-	MOVQ   80(AX), R10
+	MOVQ   96(AX), R8
+	MOVQ   104(AX), R9
+	MOVQ   112(AX), R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3301,10 +3497,10 @@ loopp4r2:
 	JNE              loopp4r2
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -3315,8 +3511,8 @@ loopp4r2:
 	VMOVUPS Z8, (DI)
 	VADDPS  64(SI), Z9, Z9
 	VMOVUPS Z9, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -3327,8 +3523,8 @@ loopp4r2:
 	VMOVUPS Z10, (DI)
 	VADDPS  64(SI), Z11, Z11
 	VMOVUPS Z11, 64(DI)
-	MOVQ    104(AX), SI
-	MOVQ    136(AX), DI
+	MOVQ    136(AX), SI
+	MOVQ    168(AX), DI
 	VADDPS  (SI), Z4, Z4
 	VMOVUPS Z4, (DI)
 	VADDPS  64(SI), Z5, Z5
@@ -3339,8 +3535,8 @@ loopp4r2:
 	VMOVUPS Z12, (DI)
 	VADDPS  64(SI), Z13, Z13
 	VMOVUPS Z13, 64(DI)
-	MOVQ    112(AX), SI
-	MOVQ    144(AX), DI
+	MOVQ    144(AX), SI
+	MOVQ    176(AX), DI
 	VADDPS  (SI), Z6, Z6
 	VMOVUPS Z6, (DI)
 	VADDPS  64(SI), Z7, Z7
@@ -3355,9 +3551,9 @@ loopp4r2:
 	RET
 
 p4r1:
-	MOVQ   64(AX), R8
-	MOVQ   72(AX), R9
-	MOVQ   80(AX), R10
+	MOVQ   96(AX), R8
+	MOVQ   104(AX), R9
+	MOVQ   112(AX), R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3427,28 +3623,28 @@ loopp4r1:
 	JNE          loopp4r1
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
 	VMOVUPS Z1, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
 	VMOVUPS Z3, 64(DI)
-	MOVQ    104(AX), SI
-	MOVQ    136(AX), DI
+	MOVQ    136(AX), SI
+	MOVQ    168(AX), DI
 	VADDPS  (SI), Z4, Z4
 	VMOVUPS Z4, (DI)
 	VADDPS  64(SI), Z5, Z5
 	VMOVUPS Z5, 64(DI)
-	MOVQ    112(AX), SI
-	MOVQ    144(AX), DI
+	MOVQ    144(AX), SI
+	MOVQ    176(AX), DI
 	VADDPS  (SI), Z6, Z6
 	VMOVUPS Z6, (DI)
 	VADDPS  64(SI), Z7, Z7
@@ -3457,16 +3653,16 @@ loopp4r1:
 	RET
 
 // func tileF16AVX512(t *tile)
-// Requires: AVX, AVX512F, MMX+
+// Requires: AVX, AVX512F, CMOV, MMX+
 TEXT ·tileF16AVX512(SB), NOSPLIT, $0-8
 	// tileF16AVX512 adds one block of k to a tile of y: float16 weights, float32 class.
 	// 
-	// AX tile; CX steps of two k left; SI x; DI, R8, R9, R10 panels; DX what to prefetch
+	// AX tile; CX steps of two k left; SI x; DI, R8, R9, R10 panels; DX what to prefetch, with one panel R8, R9, R10 in which steps
 	// Z0..Z27 sums [row][panel][2 x 16 columns]; Z28, Z29 weights; Z30 one x in all lanes; Z31 mask of odd k
 	MOVQ t+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 48(AX), SI
-	MOVQ 56(AX), DI
+	MOVQ 80(AX), SI
+	MOVQ 88(AX), DI
 	MOVQ 24(AX), DX
 	MOVQ 16(AX), BX
 	SHLQ $0x08, BX
@@ -3547,11 +3743,21 @@ p1r14:
 	VPXORD Z26, Z26, Z26
 	VPXORD Z27, Z27, Z27
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r14
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r14:
@@ -3644,66 +3850,70 @@ loopp1r14:
 	VFMADD231PS  Z30, Z28, Z26
 	VFMADD231PS  Z30, Z29, Z27
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+112, SI
 	DECQ         CX
 	JNE          loopp1r14
 	ORQ          R13, CX
 	JEQ          donep1r14
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r14
 
 donep1r14:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -3817,11 +4027,21 @@ p1r13:
 	VPXORD Z24, Z24, Z24
 	VPXORD Z25, Z25, Z25
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r13
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r13:
@@ -3908,63 +4128,67 @@ loopp1r13:
 	VFMADD231PS  Z30, Z28, Z24
 	VFMADD231PS  Z30, Z29, Z25
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+104, SI
 	DECQ         CX
 	JNE          loopp1r13
 	ORQ          R13, CX
 	JEQ          donep1r13
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r13
 
 donep1r13:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -4070,11 +4294,21 @@ p1r12:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r12
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r12:
@@ -4155,60 +4389,64 @@ loopp1r12:
 	VFMADD231PS  Z30, Z28, Z22
 	VFMADD231PS  Z30, Z29, Z23
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+96, SI
 	DECQ         CX
 	JNE          loopp1r12
 	ORQ          R13, CX
 	JEQ          donep1r12
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r12
 
 donep1r12:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -4306,11 +4544,21 @@ p1r11:
 	VPXORD Z20, Z20, Z20
 	VPXORD Z21, Z21, Z21
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r11
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r11:
@@ -4385,57 +4633,61 @@ loopp1r11:
 	VFMADD231PS  Z30, Z28, Z20
 	VFMADD231PS  Z30, Z29, Z21
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+88, SI
 	DECQ         CX
 	JNE          loopp1r11
 	ORQ          R13, CX
 	JEQ          donep1r11
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r11
 
 donep1r11:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -4525,11 +4777,21 @@ p1r10:
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r10
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r10:
@@ -4598,54 +4860,58 @@ loopp1r10:
 	VFMADD231PS  Z30, Z28, Z18
 	VFMADD231PS  Z30, Z29, Z19
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+80, SI
 	DECQ         CX
 	JNE          loopp1r10
 	ORQ          R13, CX
 	JEQ          donep1r10
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r10
 
 donep1r10:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -4727,11 +4993,21 @@ p1r9:
 	VPXORD Z16, Z16, Z16
 	VPXORD Z17, Z17, Z17
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r9
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r9:
@@ -4794,51 +5070,55 @@ loopp1r9:
 	VFMADD231PS  Z30, Z28, Z16
 	VFMADD231PS  Z30, Z29, Z17
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+72, SI
 	DECQ         CX
 	JNE          loopp1r9
 	ORQ          R13, CX
 	JEQ          donep1r9
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r9
 
 donep1r9:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -4912,11 +5192,21 @@ p1r8:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r8
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r8:
@@ -4973,48 +5263,52 @@ loopp1r8:
 	VFMADD231PS  Z30, Z28, Z14
 	VFMADD231PS  Z30, Z29, Z15
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+64, SI
 	DECQ         CX
 	JNE          loopp1r8
 	ORQ          R13, CX
 	JEQ          donep1r8
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r8
 
 donep1r8:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -5080,11 +5374,21 @@ p1r7:
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r7
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r7:
@@ -5135,45 +5439,49 @@ loopp1r7:
 	VFMADD231PS  Z30, Z28, Z12
 	VFMADD231PS  Z30, Z29, Z13
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+56, SI
 	DECQ         CX
 	JNE          loopp1r7
 	ORQ          R13, CX
 	JEQ          donep1r7
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r7
 
 donep1r7:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -5231,11 +5539,21 @@ p1r6:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r6
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r6:
@@ -5280,42 +5598,46 @@ loopp1r6:
 	VFMADD231PS  Z30, Z28, Z10
 	VFMADD231PS  Z30, Z29, Z11
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+48, SI
 	DECQ         CX
 	JNE          loopp1r6
 	ORQ          R13, CX
 	JEQ          donep1r6
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r6
 
 donep1r6:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -5365,11 +5687,21 @@ p1r5:
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r5
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r5:
@@ -5408,39 +5740,43 @@ loopp1r5:
 	VFMADD231PS  Z30, Z28, Z8
 	VFMADD231PS  Z30, Z29, Z9
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+40, SI
 	DECQ         CX
 	JNE          loopp1r5
 	ORQ          R13, CX
 	JEQ          donep1r5
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r5
 
 donep1r5:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -5482,11 +5818,21 @@ p1r4:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r4
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r4:
@@ -5519,36 +5865,40 @@ loopp1r4:
 	VFMADD231PS  Z30, Z28, Z6
 	VFMADD231PS  Z30, Z29, Z7
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+32, SI
 	DECQ         CX
 	JNE          loopp1r4
 	ORQ          R13, CX
 	JEQ          donep1r4
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r4
 
 donep1r4:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -5582,11 +5932,21 @@ p1r3:
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r3
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r3:
@@ -5613,33 +5973,37 @@ loopp1r3:
 	VFMADD231PS  Z30, Z28, Z4
 	VFMADD231PS  Z30, Z29, Z5
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+24, SI
 	DECQ         CX
 	JNE          loopp1r3
 	ORQ          R13, CX
 	JEQ          donep1r3
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r3
 
 donep1r3:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -5665,11 +6029,21 @@ p1r2:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r2
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r2:
@@ -5690,30 +6064,34 @@ loopp1r2:
 	VFMADD231PS  Z30, Z28, Z2
 	VFMADD231PS  Z30, Z29, Z3
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+16, SI
 	DECQ         CX
 	JNE          loopp1r2
 	ORQ          R13, CX
 	JEQ          donep1r2
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r2
 
 donep1r2:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -5731,11 +6109,21 @@ p1r1:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r1
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r1:
@@ -5750,27 +6138,31 @@ loopp1r1:
 	VFMADD231PS  Z30, Z28, Z0
 	VFMADD231PS  Z30, Z29, Z1
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+8, SI
 	DECQ         CX
 	JNE          loopp1r1
 	ORQ          R13, CX
 	JEQ          donep1r1
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r1
 
 donep1r1:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -5779,7 +6171,7 @@ donep1r1:
 	RET
 
 p2r7:
-	MOVQ   64(AX), R8
+	MOVQ   96(AX), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5885,10 +6277,10 @@ loopp2r7:
 	JNE              loopp2r7
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -5929,8 +6321,8 @@ loopp2r7:
 	VMOVUPS Z24, (DI)
 	VADDPS  64(SI), Z25, Z25
 	VMOVUPS Z25, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -5975,7 +6367,7 @@ loopp2r7:
 	RET
 
 p2r6:
-	MOVQ   64(AX), R8
+	MOVQ   96(AX), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6069,10 +6461,10 @@ loopp2r6:
 	JNE              loopp2r6
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -6107,8 +6499,8 @@ loopp2r6:
 	VMOVUPS Z20, (DI)
 	VADDPS  64(SI), Z21, Z21
 	VMOVUPS Z21, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -6147,7 +6539,7 @@ loopp2r6:
 	RET
 
 p2r5:
-	MOVQ   64(AX), R8
+	MOVQ   96(AX), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6229,10 +6621,10 @@ loopp2r5:
 	JNE              loopp2r5
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -6261,8 +6653,8 @@ loopp2r5:
 	VMOVUPS Z16, (DI)
 	VADDPS  64(SI), Z17, Z17
 	VMOVUPS Z17, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -6295,7 +6687,7 @@ loopp2r5:
 	RET
 
 p2r4:
-	MOVQ   64(AX), R8
+	MOVQ   96(AX), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6365,10 +6757,10 @@ loopp2r4:
 	JNE              loopp2r4
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -6391,8 +6783,8 @@ loopp2r4:
 	VMOVUPS Z12, (DI)
 	VADDPS  64(SI), Z13, Z13
 	VMOVUPS Z13, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -6419,9 +6811,9 @@ loopp2r4:
 	RET
 
 p4r3:
-	MOVQ   64(AX), R8
-	MOVQ   72(AX), R9
-	MOVQ   80(AX), R10
+	MOVQ   96(AX), R8
+	MOVQ   104(AX), R9
+	MOVQ   112(AX), R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6529,10 +6921,10 @@ loopp4r3:
 	JNE              loopp4r3
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -6549,8 +6941,8 @@ loopp4r3:
 	VMOVUPS Z16, (DI)
 	VADDPS  64(SI), Z17, Z17
 	VMOVUPS Z17, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -6567,8 +6959,8 @@ loopp4r3:
 	VMOVUPS Z18, (DI)
 	VADDPS  64(SI), Z19, Z19
 	VMOVUPS Z19, 64(DI)
-	MOVQ    104(AX), SI
-	MOVQ    136(AX), DI
+	MOVQ    136(AX), SI
+	MOVQ    168(AX), DI
 	VADDPS  (SI), Z4, Z4
 	VMOVUPS Z4, (DI)
 	VADDPS  64(SI), Z5, Z5
@@ -6585,8 +6977,8 @@ loopp4r3:
 	VMOVUPS Z20, (DI)
 	VADDPS  64(SI), Z21, Z21
 	VMOVUPS Z21, 64(DI)
-	MOVQ    112(AX), SI
-	MOVQ    144(AX), DI
+	MOVQ    144(AX), SI
+	MOVQ    176(AX), DI
 	VADDPS  (SI), Z6, Z6
 	VMOVUPS Z6, (DI)
 	VADDPS  64(SI), Z7, Z7
@@ -6607,9 +6999,9 @@ loopp4r3:
 	RET
 
 p4r2:
-	MOVQ   64(AX), R8
-	MOVQ   72(AX), R9
-	MOVQ   80(AX), R10
+	MOVQ   96(AX), R8
+	MOVQ   104(AX), R9
+	MOVQ   112(AX), R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6693,10 +7085,10 @@ loopp4r2:
 	JNE              loopp4r2
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -6707,8 +7099,8 @@ loopp4r2:
 	VMOVUPS Z8, (DI)
 	VADDPS  64(SI), Z9, Z9
 	VMOVUPS Z9, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -6719,8 +7111,8 @@ loopp4r2:
 	VMOVUPS Z10, (DI)
 	VADDPS  64(SI), Z11, Z11
 	VMOVUPS Z11, 64(DI)
-	MOVQ    104(AX), SI
-	MOVQ    136(AX), DI
+	MOVQ    136(AX), SI
+	MOVQ    168(AX), DI
 	VADDPS  (SI), Z4, Z4
 	VMOVUPS Z4, (DI)
 	VADDPS  64(SI), Z5, Z5
@@ -6731,8 +7123,8 @@ loopp4r2:
 	VMOVUPS Z12, (DI)
 	VADDPS  64(SI), Z13, Z13
 	VMOVUPS Z13, 64(DI)
-	MOVQ    112(AX), SI
-	MOVQ    144(AX), DI
+	MOVQ    144(AX), SI
+	MOVQ    176(AX), DI
 	VADDPS  (SI), Z6, Z6
 	VMOVUPS Z6, (DI)
 	VADDPS  64(SI), Z7, Z7
@@ -6747,9 +7139,9 @@ loopp4r2:
 	RET
 
 p4r1:
-	MOVQ   64(AX), R8
-	MOVQ   72(AX), R9
-	MOVQ   80(AX), R10
+	MOVQ   96(AX), R8
+	MOVQ   104(AX), R9
+	MOVQ   112(AX), R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6811,28 +7203,28 @@ loopp4r1:
 	JNE          loopp4r1
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
 	VMOVUPS Z1, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
 	VMOVUPS Z3, 64(DI)
-	MOVQ    104(AX), SI
-	MOVQ    136(AX), DI
+	MOVQ    136(AX), SI
+	MOVQ    168(AX), DI
 	VADDPS  (SI), Z4, Z4
 	VMOVUPS Z4, (DI)
 	VADDPS  64(SI), Z5, Z5
 	VMOVUPS Z5, 64(DI)
-	MOVQ    112(AX), SI
-	MOVQ    144(AX), DI
+	MOVQ    144(AX), SI
+	MOVQ    176(AX), DI
 	VADDPS  (SI), Z6, Z6
 	VMOVUPS Z6, (DI)
 	VADDPS  64(SI), Z7, Z7
@@ -6841,16 +7233,16 @@ loopp4r1:
 	RET
 
 // func tileBF16AVX512(t *tile)
-// Requires: AVX, AVX512F, MMX+
+// Requires: AVX, AVX512F, CMOV, MMX+
 TEXT ·tileBF16AVX512(SB), NOSPLIT, $0-8
 	// tileBF16AVX512 adds one block of k to a tile of y: bfloat16 weights, float32 class.
 	// 
-	// AX tile; CX steps of two k left; SI x; DI, R8, R9, R10 panels; DX what to prefetch
+	// AX tile; CX steps of two k left; SI x; DI, R8, R9, R10 panels; DX what to prefetch, with one panel R8, R9, R10 in which steps
 	// Z0..Z27 sums [row][panel][2 x 16 columns]; Z28, Z29 weights; Z30 one x in all lanes; Z31 mask of odd k
 	MOVQ t+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 48(AX), SI
-	MOVQ 56(AX), DI
+	MOVQ 80(AX), SI
+	MOVQ 88(AX), DI
 	MOVQ 24(AX), DX
 	MOVQ 16(AX), BX
 	SHLQ $0x08, BX
@@ -6934,11 +7326,21 @@ p1r14:
 	VPXORD     Z26, Z26, Z26
 	VPXORD     Z27, Z27, Z27
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r14
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r14:
@@ -7031,66 +7433,70 @@ loopp1r14:
 	VFMADD231PS  Z30, Z28, Z26
 	VFMADD231PS  Z30, Z29, Z27
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+112, SI
 	DECQ         CX
 	JNE          loopp1r14
 	ORQ          R13, CX
 	JEQ          donep1r14
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r14
 
 donep1r14:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -7207,11 +7613,21 @@ p1r13:
 	VPXORD     Z24, Z24, Z24
 	VPXORD     Z25, Z25, Z25
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r13
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r13:
@@ -7298,63 +7714,67 @@ loopp1r13:
 	VFMADD231PS  Z30, Z28, Z24
 	VFMADD231PS  Z30, Z29, Z25
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+104, SI
 	DECQ         CX
 	JNE          loopp1r13
 	ORQ          R13, CX
 	JEQ          donep1r13
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r13
 
 donep1r13:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -7463,11 +7883,21 @@ p1r12:
 	VPXORD     Z22, Z22, Z22
 	VPXORD     Z23, Z23, Z23
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r12
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r12:
@@ -7548,60 +7978,64 @@ loopp1r12:
 	VFMADD231PS  Z30, Z28, Z22
 	VFMADD231PS  Z30, Z29, Z23
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+96, SI
 	DECQ         CX
 	JNE          loopp1r12
 	ORQ          R13, CX
 	JEQ          donep1r12
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r12
 
 donep1r12:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -7702,11 +8136,21 @@ p1r11:
 	VPXORD     Z20, Z20, Z20
 	VPXORD     Z21, Z21, Z21
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r11
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r11:
@@ -7781,57 +8225,61 @@ loopp1r11:
 	VFMADD231PS  Z30, Z28, Z20
 	VFMADD231PS  Z30, Z29, Z21
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+88, SI
 	DECQ         CX
 	JNE          loopp1r11
 	ORQ          R13, CX
 	JEQ          donep1r11
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r11
 
 donep1r11:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -7924,11 +8372,21 @@ p1r10:
 	VPXORD     Z18, Z18, Z18
 	VPXORD     Z19, Z19, Z19
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r10
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r10:
@@ -7997,54 +8455,58 @@ loopp1r10:
 	VFMADD231PS  Z30, Z28, Z18
 	VFMADD231PS  Z30, Z29, Z19
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+80, SI
 	DECQ         CX
 	JNE          loopp1r10
 	ORQ          R13, CX
 	JEQ          donep1r10
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r10
 
 donep1r10:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -8129,11 +8591,21 @@ p1r9:
 	VPXORD     Z16, Z16, Z16
 	VPXORD     Z17, Z17, Z17
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r9
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r9:
@@ -8196,51 +8668,55 @@ loopp1r9:
 	VFMADD231PS  Z30, Z28, Z16
 	VFMADD231PS  Z30, Z29, Z17
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+72, SI
 	DECQ         CX
 	JNE          loopp1r9
 	ORQ          R13, CX
 	JEQ          donep1r9
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r9
 
 donep1r9:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -8317,11 +8793,21 @@ p1r8:
 	VPXORD     Z14, Z14, Z14
 	VPXORD     Z15, Z15, Z15
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r8
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r8:
@@ -8378,48 +8864,52 @@ loopp1r8:
 	VFMADD231PS  Z30, Z28, Z14
 	VFMADD231PS  Z30, Z29, Z15
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+64, SI
 	DECQ         CX
 	JNE          loopp1r8
 	ORQ          R13, CX
 	JEQ          donep1r8
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r8
 
 donep1r8:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -8488,11 +8978,21 @@ p1r7:
 	VPXORD     Z12, Z12, Z12
 	VPXORD     Z13, Z13, Z13
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r7
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r7:
@@ -8543,45 +9043,49 @@ loopp1r7:
 	VFMADD231PS  Z30, Z28, Z12
 	VFMADD231PS  Z30, Z29, Z13
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+56, SI
 	DECQ         CX
 	JNE          loopp1r7
 	ORQ          R13, CX
 	JEQ          donep1r7
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r7
 
 donep1r7:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -8642,11 +9146,21 @@ p1r6:
 	VPXORD     Z10, Z10, Z10
 	VPXORD     Z11, Z11, Z11
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r6
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r6:
@@ -8691,42 +9205,46 @@ loopp1r6:
 	VFMADD231PS  Z30, Z28, Z10
 	VFMADD231PS  Z30, Z29, Z11
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+48, SI
 	DECQ         CX
 	JNE          loopp1r6
 	ORQ          R13, CX
 	JEQ          donep1r6
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r6
 
 donep1r6:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -8779,11 +9297,21 @@ p1r5:
 	VPXORD     Z8, Z8, Z8
 	VPXORD     Z9, Z9, Z9
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r5
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r5:
@@ -8822,39 +9350,43 @@ loopp1r5:
 	VFMADD231PS  Z30, Z28, Z8
 	VFMADD231PS  Z30, Z29, Z9
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+40, SI
 	DECQ         CX
 	JNE          loopp1r5
 	ORQ          R13, CX
 	JEQ          donep1r5
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r5
 
 donep1r5:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -8899,11 +9431,21 @@ p1r4:
 	VPXORD     Z6, Z6, Z6
 	VPXORD     Z7, Z7, Z7
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r4
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r4:
@@ -8936,36 +9478,40 @@ loopp1r4:
 	VFMADD231PS  Z30, Z28, Z6
 	VFMADD231PS  Z30, Z29, Z7
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+32, SI
 	DECQ         CX
 	JNE          loopp1r4
 	ORQ          R13, CX
 	JEQ          donep1r4
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r4
 
 donep1r4:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -9002,11 +9548,21 @@ p1r3:
 	VPXORD     Z4, Z4, Z4
 	VPXORD     Z5, Z5, Z5
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r3
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r3:
@@ -9033,33 +9589,37 @@ loopp1r3:
 	VFMADD231PS  Z30, Z28, Z4
 	VFMADD231PS  Z30, Z29, Z5
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+24, SI
 	DECQ         CX
 	JNE          loopp1r3
 	ORQ          R13, CX
 	JEQ          donep1r3
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r3
 
 donep1r3:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -9088,11 +9648,21 @@ p1r2:
 	VPXORD     Z2, Z2, Z2
 	VPXORD     Z3, Z3, Z3
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r2
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r2:
@@ -9113,30 +9683,34 @@ loopp1r2:
 	VFMADD231PS  Z30, Z28, Z2
 	VFMADD231PS  Z30, Z29, Z3
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+16, SI
 	DECQ         CX
 	JNE          loopp1r2
 	ORQ          R13, CX
 	JEQ          donep1r2
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r2
 
 donep1r2:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -9157,11 +9731,21 @@ p1r1:
 	VPXORD     Z0, Z0, Z0
 	VPXORD     Z1, Z1, Z1
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r1
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r1:
@@ -9176,27 +9760,31 @@ loopp1r1:
 	VFMADD231PS  Z30, Z28, Z0
 	VFMADD231PS  Z30, Z29, Z1
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+8, SI
 	DECQ         CX
 	JNE          loopp1r1
 	ORQ          R13, CX
 	JEQ          donep1r1
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	PREFETCHT0   64(BX)
 	JMP          loopp1r1
 
 donep1r1:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -9205,7 +9793,7 @@ donep1r1:
 	RET
 
 p2r7:
-	MOVQ 64(AX), R8
+	MOVQ 96(AX), R8
 
 	// Z31 = 0xffff0000 in all lanes
 	VPTERNLOGD $0xff, Z31, Z31, Z31
@@ -9315,10 +9903,10 @@ loopp2r7:
 	JNE              loopp2r7
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -9359,8 +9947,8 @@ loopp2r7:
 	VMOVUPS Z24, (DI)
 	VADDPS  64(SI), Z25, Z25
 	VMOVUPS Z25, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -9405,7 +9993,7 @@ loopp2r7:
 	RET
 
 p2r6:
-	MOVQ 64(AX), R8
+	MOVQ 96(AX), R8
 
 	// Z31 = 0xffff0000 in all lanes
 	VPTERNLOGD $0xff, Z31, Z31, Z31
@@ -9503,10 +10091,10 @@ loopp2r6:
 	JNE              loopp2r6
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -9541,8 +10129,8 @@ loopp2r6:
 	VMOVUPS Z20, (DI)
 	VADDPS  64(SI), Z21, Z21
 	VMOVUPS Z21, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -9581,7 +10169,7 @@ loopp2r6:
 	RET
 
 p2r5:
-	MOVQ 64(AX), R8
+	MOVQ 96(AX), R8
 
 	// Z31 = 0xffff0000 in all lanes
 	VPTERNLOGD $0xff, Z31, Z31, Z31
@@ -9667,10 +10255,10 @@ loopp2r5:
 	JNE              loopp2r5
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -9699,8 +10287,8 @@ loopp2r5:
 	VMOVUPS Z16, (DI)
 	VADDPS  64(SI), Z17, Z17
 	VMOVUPS Z17, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -9733,7 +10321,7 @@ loopp2r5:
 	RET
 
 p2r4:
-	MOVQ 64(AX), R8
+	MOVQ 96(AX), R8
 
 	// Z31 = 0xffff0000 in all lanes
 	VPTERNLOGD $0xff, Z31, Z31, Z31
@@ -9807,10 +10395,10 @@ loopp2r4:
 	JNE              loopp2r4
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -9833,8 +10421,8 @@ loopp2r4:
 	VMOVUPS Z12, (DI)
 	VADDPS  64(SI), Z13, Z13
 	VMOVUPS Z13, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -9861,9 +10449,9 @@ loopp2r4:
 	RET
 
 p4r3:
-	MOVQ 64(AX), R8
-	MOVQ 72(AX), R9
-	MOVQ 80(AX), R10
+	MOVQ 96(AX), R8
+	MOVQ 104(AX), R9
+	MOVQ 112(AX), R10
 
 	// Z31 = 0xffff0000 in all lanes
 	VPTERNLOGD $0xff, Z31, Z31, Z31
@@ -9975,10 +10563,10 @@ loopp4r3:
 	JNE              loopp4r3
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -9995,8 +10583,8 @@ loopp4r3:
 	VMOVUPS Z16, (DI)
 	VADDPS  64(SI), Z17, Z17
 	VMOVUPS Z17, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -10013,8 +10601,8 @@ loopp4r3:
 	VMOVUPS Z18, (DI)
 	VADDPS  64(SI), Z19, Z19
 	VMOVUPS Z19, 64(DI)
-	MOVQ    104(AX), SI
-	MOVQ    136(AX), DI
+	MOVQ    136(AX), SI
+	MOVQ    168(AX), DI
 	VADDPS  (SI), Z4, Z4
 	VMOVUPS Z4, (DI)
 	VADDPS  64(SI), Z5, Z5
@@ -10031,8 +10619,8 @@ loopp4r3:
 	VMOVUPS Z20, (DI)
 	VADDPS  64(SI), Z21, Z21
 	VMOVUPS Z21, 64(DI)
-	MOVQ    112(AX), SI
-	MOVQ    144(AX), DI
+	MOVQ    144(AX), SI
+	MOVQ    176(AX), DI
 	VADDPS  (SI), Z6, Z6
 	VMOVUPS Z6, (DI)
 	VADDPS  64(SI), Z7, Z7
@@ -10053,9 +10641,9 @@ loopp4r3:
 	RET
 
 p4r2:
-	MOVQ 64(AX), R8
-	MOVQ 72(AX), R9
-	MOVQ 80(AX), R10
+	MOVQ 96(AX), R8
+	MOVQ 104(AX), R9
+	MOVQ 112(AX), R10
 
 	// Z31 = 0xffff0000 in all lanes
 	VPTERNLOGD $0xff, Z31, Z31, Z31
@@ -10143,10 +10731,10 @@ loopp4r2:
 	JNE              loopp4r2
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -10157,8 +10745,8 @@ loopp4r2:
 	VMOVUPS Z8, (DI)
 	VADDPS  64(SI), Z9, Z9
 	VMOVUPS Z9, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -10169,8 +10757,8 @@ loopp4r2:
 	VMOVUPS Z10, (DI)
 	VADDPS  64(SI), Z11, Z11
 	VMOVUPS Z11, 64(DI)
-	MOVQ    104(AX), SI
-	MOVQ    136(AX), DI
+	MOVQ    136(AX), SI
+	MOVQ    168(AX), DI
 	VADDPS  (SI), Z4, Z4
 	VMOVUPS Z4, (DI)
 	VADDPS  64(SI), Z5, Z5
@@ -10181,8 +10769,8 @@ loopp4r2:
 	VMOVUPS Z12, (DI)
 	VADDPS  64(SI), Z13, Z13
 	VMOVUPS Z13, 64(DI)
-	MOVQ    112(AX), SI
-	MOVQ    144(AX), DI
+	MOVQ    144(AX), SI
+	MOVQ    176(AX), DI
 	VADDPS  (SI), Z6, Z6
 	VMOVUPS Z6, (DI)
 	VADDPS  64(SI), Z7, Z7
@@ -10197,9 +10785,9 @@ loopp4r2:
 	RET
 
 p4r1:
-	MOVQ 64(AX), R8
-	MOVQ 72(AX), R9
-	MOVQ 80(AX), R10
+	MOVQ 96(AX), R8
+	MOVQ 104(AX), R9
+	MOVQ 112(AX), R10
 
 	// Z31 = 0xffff0000 in all lanes
 	VPTERNLOGD $0xff, Z31, Z31, Z31
@@ -10265,28 +10853,28 @@ loopp4r1:
 	JNE          loopp4r1
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
 	VMOVUPS Z1, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
 	VMOVUPS Z3, 64(DI)
-	MOVQ    104(AX), SI
-	MOVQ    136(AX), DI
+	MOVQ    136(AX), SI
+	MOVQ    168(AX), DI
 	VADDPS  (SI), Z4, Z4
 	VMOVUPS Z4, (DI)
 	VADDPS  64(SI), Z5, Z5
 	VMOVUPS Z5, 64(DI)
-	MOVQ    112(AX), SI
-	MOVQ    144(AX), DI
+	MOVQ    144(AX), SI
+	MOVQ    176(AX), DI
 	VADDPS  (SI), Z6, Z6
 	VMOVUPS Z6, (DI)
 	VADDPS  64(SI), Z7, Z7
@@ -10295,16 +10883,16 @@ loopp4r1:
 	RET
 
 // func tileDotAVX512(t *tile)
-// Requires: AVX, AVX512F, MMX+
+// Requires: AVX, AVX512F, CMOV, MMX+
 TEXT ·tileDotAVX512(SB), NOSPLIT, $0-8
 	// tileDotAVX512 adds one block of k to a tile of y: bfloat16 weights, bf16 class.
 	// 
-	// AX tile; CX steps of two k left; SI x; DI, R8, R9, R10 panels; DX what to prefetch
+	// AX tile; CX steps of two k left; SI x; DI, R8, R9, R10 panels; DX what to prefetch, with one panel R8, R9, R10 in which steps
 	// Z0..Z27 sums [row][panel][2 x 16 columns]; Z28, Z29 weights; Z30 one x in all lanes; Z31 mask of odd k
 	MOVQ t+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 48(AX), SI
-	MOVQ 56(AX), DI
+	MOVQ 80(AX), SI
+	MOVQ 88(AX), DI
 	MOVQ 24(AX), DX
 	MOVQ 16(AX), BX
 	SHLQ $0x08, BX
@@ -10385,11 +10973,21 @@ p1r14:
 	VPXORD Z26, Z26, Z26
 	VPXORD Z27, Z27, Z27
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x40
 	JLE  loopp1r14
-	MOVL $0x00000010, R13
+	MOVL $0x00000040, R13
 	SUBQ R13, CX
 
 loopp1r14:
@@ -10522,66 +11120,70 @@ loopp1r14:
 	LONG       $0x40160262
 	WORD       $0xde52
 	PREFETCHT1 (DX)
-	PREFETCHT1 64(DX)
+	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
-	ADDQ       $+128, DX
+	ADDQ       R10, DX
+	LEAQ       (DX)(R12*1), R15
+	DECQ       R11
+	CMOVQEQ    R15, DX
+	CMOVQEQ    R14, R11
 	ADDQ       $+56, SI
 	DECQ       CX
 	JNE        loopp1r14
 	ORQ        R13, CX
 	JEQ        donep1r14
 	XORL       R13, R13
-	MOVQ       88(AX), R11
-	MOVQ       32(AX), R12
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
+	MOVQ       152(AX), BX
+	MOVQ       72(AX), R15
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
 	JMP        loopp1r14
 
 donep1r14:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -10695,11 +11297,21 @@ p1r13:
 	VPXORD Z24, Z24, Z24
 	VPXORD Z25, Z25, Z25
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x40
 	JLE  loopp1r13
-	MOVL $0x00000010, R13
+	MOVL $0x00000040, R13
 	SUBQ R13, CX
 
 loopp1r13:
@@ -10823,63 +11435,67 @@ loopp1r13:
 	LONG       $0x40160262
 	WORD       $0xce52
 	PREFETCHT1 (DX)
-	PREFETCHT1 64(DX)
+	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
-	ADDQ       $+128, DX
+	ADDQ       R10, DX
+	LEAQ       (DX)(R12*1), R15
+	DECQ       R11
+	CMOVQEQ    R15, DX
+	CMOVQEQ    R14, R11
 	ADDQ       $+52, SI
 	DECQ       CX
 	JNE        loopp1r13
 	ORQ        R13, CX
 	JEQ        donep1r13
 	XORL       R13, R13
-	MOVQ       88(AX), R11
-	MOVQ       32(AX), R12
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
+	MOVQ       152(AX), BX
+	MOVQ       72(AX), R15
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
 	JMP        loopp1r13
 
 donep1r13:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -10985,11 +11601,21 @@ p1r12:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x40
 	JLE  loopp1r12
-	MOVL $0x00000010, R13
+	MOVL $0x00000040, R13
 	SUBQ R13, CX
 
 loopp1r12:
@@ -11104,60 +11730,64 @@ loopp1r12:
 	LONG       $0x40168262
 	WORD       $0xfe52
 	PREFETCHT1 (DX)
-	PREFETCHT1 64(DX)
+	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
-	ADDQ       $+128, DX
+	ADDQ       R10, DX
+	LEAQ       (DX)(R12*1), R15
+	DECQ       R11
+	CMOVQEQ    R15, DX
+	CMOVQEQ    R14, R11
 	ADDQ       $+48, SI
 	DECQ       CX
 	JNE        loopp1r12
 	ORQ        R13, CX
 	JEQ        donep1r12
 	XORL       R13, R13
-	MOVQ       88(AX), R11
-	MOVQ       32(AX), R12
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
+	MOVQ       152(AX), BX
+	MOVQ       72(AX), R15
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
 	JMP        loopp1r12
 
 donep1r12:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -11255,11 +11885,21 @@ p1r11:
 	VPXORD Z20, Z20, Z20
 	VPXORD Z21, Z21, Z21
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x40
 	JLE  loopp1r11
-	MOVL $0x00000010, R13
+	MOVL $0x00000040, R13
 	SUBQ R13, CX
 
 loopp1r11:
@@ -11365,57 +12005,61 @@ loopp1r11:
 	LONG       $0x40168262
 	WORD       $0xee52
 	PREFETCHT1 (DX)
-	PREFETCHT1 64(DX)
+	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
-	ADDQ       $+128, DX
+	ADDQ       R10, DX
+	LEAQ       (DX)(R12*1), R15
+	DECQ       R11
+	CMOVQEQ    R15, DX
+	CMOVQEQ    R14, R11
 	ADDQ       $+44, SI
 	DECQ       CX
 	JNE        loopp1r11
 	ORQ        R13, CX
 	JEQ        donep1r11
 	XORL       R13, R13
-	MOVQ       88(AX), R11
-	MOVQ       32(AX), R12
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
+	MOVQ       152(AX), BX
+	MOVQ       72(AX), R15
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
 	JMP        loopp1r11
 
 donep1r11:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -11505,11 +12149,21 @@ p1r10:
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x40
 	JLE  loopp1r10
-	MOVL $0x00000010, R13
+	MOVL $0x00000040, R13
 	SUBQ R13, CX
 
 loopp1r10:
@@ -11606,54 +12260,58 @@ loopp1r10:
 	LONG       $0x40168262
 	WORD       $0xde52
 	PREFETCHT1 (DX)
-	PREFETCHT1 64(DX)
+	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
-	ADDQ       $+128, DX
+	ADDQ       R10, DX
+	LEAQ       (DX)(R12*1), R15
+	DECQ       R11
+	CMOVQEQ    R15, DX
+	CMOVQEQ    R14, R11
 	ADDQ       $+40, SI
 	DECQ       CX
 	JNE        loopp1r10
 	ORQ        R13, CX
 	JEQ        donep1r10
 	XORL       R13, R13
-	MOVQ       88(AX), R11
-	MOVQ       32(AX), R12
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
+	MOVQ       152(AX), BX
+	MOVQ       72(AX), R15
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
 	JMP        loopp1r10
 
 donep1r10:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -11735,11 +12393,21 @@ p1r9:
 	VPXORD Z16, Z16, Z16
 	VPXORD Z17, Z17, Z17
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x40
 	JLE  loopp1r9
-	MOVL $0x00000010, R13
+	MOVL $0x00000040, R13
 	SUBQ R13, CX
 
 loopp1r9:
@@ -11827,51 +12495,55 @@ loopp1r9:
 	LONG       $0x40168262
 	WORD       $0xce52
 	PREFETCHT1 (DX)
-	PREFETCHT1 64(DX)
+	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
-	ADDQ       $+128, DX
+	ADDQ       R10, DX
+	LEAQ       (DX)(R12*1), R15
+	DECQ       R11
+	CMOVQEQ    R15, DX
+	CMOVQEQ    R14, R11
 	ADDQ       $+36, SI
 	DECQ       CX
 	JNE        loopp1r9
 	ORQ        R13, CX
 	JEQ        donep1r9
 	XORL       R13, R13
-	MOVQ       88(AX), R11
-	MOVQ       32(AX), R12
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
+	MOVQ       152(AX), BX
+	MOVQ       72(AX), R15
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
 	JMP        loopp1r9
 
 donep1r9:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -11945,11 +12617,21 @@ p1r8:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x40
 	JLE  loopp1r8
-	MOVL $0x00000010, R13
+	MOVL $0x00000040, R13
 	SUBQ R13, CX
 
 loopp1r8:
@@ -12028,48 +12710,52 @@ loopp1r8:
 	LONG       $0x40161262
 	WORD       $0xfe52
 	PREFETCHT1 (DX)
-	PREFETCHT1 64(DX)
+	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
-	ADDQ       $+128, DX
+	ADDQ       R10, DX
+	LEAQ       (DX)(R12*1), R15
+	DECQ       R11
+	CMOVQEQ    R15, DX
+	CMOVQEQ    R14, R11
 	ADDQ       $+32, SI
 	DECQ       CX
 	JNE        loopp1r8
 	ORQ        R13, CX
 	JEQ        donep1r8
 	XORL       R13, R13
-	MOVQ       88(AX), R11
-	MOVQ       32(AX), R12
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
+	MOVQ       152(AX), BX
+	MOVQ       72(AX), R15
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
 	JMP        loopp1r8
 
 donep1r8:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -12135,11 +12821,21 @@ p1r7:
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x40
 	JLE  loopp1r7
-	MOVL $0x00000010, R13
+	MOVL $0x00000040, R13
 	SUBQ R13, CX
 
 loopp1r7:
@@ -12209,45 +12905,49 @@ loopp1r7:
 	LONG       $0x40161262
 	WORD       $0xee52
 	PREFETCHT1 (DX)
-	PREFETCHT1 64(DX)
+	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
-	ADDQ       $+128, DX
+	ADDQ       R10, DX
+	LEAQ       (DX)(R12*1), R15
+	DECQ       R11
+	CMOVQEQ    R15, DX
+	CMOVQEQ    R14, R11
 	ADDQ       $+28, SI
 	DECQ       CX
 	JNE        loopp1r7
 	ORQ        R13, CX
 	JEQ        donep1r7
 	XORL       R13, R13
-	MOVQ       88(AX), R11
-	MOVQ       32(AX), R12
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
+	MOVQ       152(AX), BX
+	MOVQ       72(AX), R15
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
 	JMP        loopp1r7
 
 donep1r7:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -12305,11 +13005,21 @@ p1r6:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x40
 	JLE  loopp1r6
-	MOVL $0x00000010, R13
+	MOVL $0x00000040, R13
 	SUBQ R13, CX
 
 loopp1r6:
@@ -12370,42 +13080,46 @@ loopp1r6:
 	LONG       $0x40161262
 	WORD       $0xde52
 	PREFETCHT1 (DX)
-	PREFETCHT1 64(DX)
+	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
-	ADDQ       $+128, DX
+	ADDQ       R10, DX
+	LEAQ       (DX)(R12*1), R15
+	DECQ       R11
+	CMOVQEQ    R15, DX
+	CMOVQEQ    R14, R11
 	ADDQ       $+24, SI
 	DECQ       CX
 	JNE        loopp1r6
 	ORQ        R13, CX
 	JEQ        donep1r6
 	XORL       R13, R13
-	MOVQ       88(AX), R11
-	MOVQ       32(AX), R12
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
+	MOVQ       152(AX), BX
+	MOVQ       72(AX), R15
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
 	JMP        loopp1r6
 
 donep1r6:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -12455,11 +13169,21 @@ p1r5:
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x40
 	JLE  loopp1r5
-	MOVL $0x00000010, R13
+	MOVL $0x00000040, R13
 	SUBQ R13, CX
 
 loopp1r5:
@@ -12511,39 +13235,43 @@ loopp1r5:
 	LONG       $0x40161262
 	WORD       $0xce52
 	PREFETCHT1 (DX)
-	PREFETCHT1 64(DX)
+	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
-	ADDQ       $+128, DX
+	ADDQ       R10, DX
+	LEAQ       (DX)(R12*1), R15
+	DECQ       R11
+	CMOVQEQ    R15, DX
+	CMOVQEQ    R14, R11
 	ADDQ       $+20, SI
 	DECQ       CX
 	JNE        loopp1r5
 	ORQ        R13, CX
 	JEQ        donep1r5
 	XORL       R13, R13
-	MOVQ       88(AX), R11
-	MOVQ       32(AX), R12
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
+	MOVQ       152(AX), BX
+	MOVQ       72(AX), R15
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
 	JMP        loopp1r5
 
 donep1r5:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -12585,11 +13313,21 @@ p1r4:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x40
 	JLE  loopp1r4
-	MOVL $0x00000010, R13
+	MOVL $0x00000040, R13
 	SUBQ R13, CX
 
 loopp1r4:
@@ -12632,36 +13370,40 @@ loopp1r4:
 	LONG       $0x40169262
 	WORD       $0xfe52
 	PREFETCHT1 (DX)
-	PREFETCHT1 64(DX)
+	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
-	ADDQ       $+128, DX
+	ADDQ       R10, DX
+	LEAQ       (DX)(R12*1), R15
+	DECQ       R11
+	CMOVQEQ    R15, DX
+	CMOVQEQ    R14, R11
 	ADDQ       $+16, SI
 	DECQ       CX
 	JNE        loopp1r4
 	ORQ        R13, CX
 	JEQ        donep1r4
 	XORL       R13, R13
-	MOVQ       88(AX), R11
-	MOVQ       32(AX), R12
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
+	MOVQ       152(AX), BX
+	MOVQ       72(AX), R15
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
 	JMP        loopp1r4
 
 donep1r4:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -12695,11 +13437,21 @@ p1r3:
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x40
 	JLE  loopp1r3
-	MOVL $0x00000010, R13
+	MOVL $0x00000040, R13
 	SUBQ R13, CX
 
 loopp1r3:
@@ -12733,33 +13485,37 @@ loopp1r3:
 	LONG       $0x40169262
 	WORD       $0xee52
 	PREFETCHT1 (DX)
-	PREFETCHT1 64(DX)
+	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
-	ADDQ       $+128, DX
+	ADDQ       R10, DX
+	LEAQ       (DX)(R12*1), R15
+	DECQ       R11
+	CMOVQEQ    R15, DX
+	CMOVQEQ    R14, R11
 	ADDQ       $+12, SI
 	DECQ       CX
 	JNE        loopp1r3
 	ORQ        R13, CX
 	JEQ        donep1r3
 	XORL       R13, R13
-	MOVQ       88(AX), R11
-	MOVQ       32(AX), R12
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
+	MOVQ       152(AX), BX
+	MOVQ       72(AX), R15
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
 	JMP        loopp1r3
 
 donep1r3:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -12785,11 +13541,21 @@ p1r2:
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x40
 	JLE  loopp1r2
-	MOVL $0x00000010, R13
+	MOVL $0x00000040, R13
 	SUBQ R13, CX
 
 loopp1r2:
@@ -12814,30 +13580,34 @@ loopp1r2:
 	LONG       $0x40169262
 	WORD       $0xde52
 	PREFETCHT1 (DX)
-	PREFETCHT1 64(DX)
+	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
-	ADDQ       $+128, DX
+	ADDQ       R10, DX
+	LEAQ       (DX)(R12*1), R15
+	DECQ       R11
+	CMOVQEQ    R15, DX
+	CMOVQEQ    R14, R11
 	ADDQ       $+8, SI
 	DECQ       CX
 	JNE        loopp1r2
 	ORQ        R13, CX
 	JEQ        donep1r2
 	XORL       R13, R13
-	MOVQ       88(AX), R11
-	MOVQ       32(AX), R12
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
-	ADDQ       R12, R11
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
+	MOVQ       152(AX), BX
+	MOVQ       72(AX), R15
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
 	JMP        loopp1r2
 
 donep1r2:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -12855,11 +13625,21 @@ p1r1:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x40
 	JLE  loopp1r1
-	MOVL $0x00000010, R13
+	MOVL $0x00000040, R13
 	SUBQ R13, CX
 
 loopp1r1:
@@ -12875,27 +13655,31 @@ loopp1r1:
 	LONG       $0x40169262
 	WORD       $0xce52
 	PREFETCHT1 (DX)
-	PREFETCHT1 64(DX)
+	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
-	ADDQ       $+128, DX
+	ADDQ       R10, DX
+	LEAQ       (DX)(R12*1), R15
+	DECQ       R11
+	CMOVQEQ    R15, DX
+	CMOVQEQ    R14, R11
 	ADDQ       $+4, SI
 	DECQ       CX
 	JNE        loopp1r1
 	ORQ        R13, CX
 	JEQ        donep1r1
 	XORL       R13, R13
-	MOVQ       88(AX), R11
-	MOVQ       32(AX), R12
-	PREFETCHT0 (R11)
-	PREFETCHT0 64(R11)
+	MOVQ       152(AX), BX
+	MOVQ       72(AX), R15
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
 	JMP        loopp1r1
 
 donep1r1:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -12904,7 +13688,7 @@ donep1r1:
 	RET
 
 p2r7:
-	MOVQ   64(AX), R8
+	MOVQ   96(AX), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -13076,10 +13860,10 @@ loopp2r7:
 	JNE        loopp2r7
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -13120,8 +13904,8 @@ loopp2r7:
 	VMOVUPS Z24, (DI)
 	VADDPS  64(SI), Z25, Z25
 	VMOVUPS Z25, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -13166,7 +13950,7 @@ loopp2r7:
 	RET
 
 p2r6:
-	MOVQ   64(AX), R8
+	MOVQ   96(AX), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -13316,10 +14100,10 @@ loopp2r6:
 	JNE        loopp2r6
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -13354,8 +14138,8 @@ loopp2r6:
 	VMOVUPS Z20, (DI)
 	VADDPS  64(SI), Z21, Z21
 	VMOVUPS Z21, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -13394,7 +14178,7 @@ loopp2r6:
 	RET
 
 p2r5:
-	MOVQ   64(AX), R8
+	MOVQ   96(AX), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -13522,10 +14306,10 @@ loopp2r5:
 	JNE        loopp2r5
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -13554,8 +14338,8 @@ loopp2r5:
 	VMOVUPS Z16, (DI)
 	VADDPS  64(SI), Z17, Z17
 	VMOVUPS Z17, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -13588,7 +14372,7 @@ loopp2r5:
 	RET
 
 p2r4:
-	MOVQ   64(AX), R8
+	MOVQ   96(AX), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -13694,10 +14478,10 @@ loopp2r4:
 	JNE        loopp2r4
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -13720,8 +14504,8 @@ loopp2r4:
 	VMOVUPS Z12, (DI)
 	VADDPS  64(SI), Z13, Z13
 	VMOVUPS Z13, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -13748,9 +14532,9 @@ loopp2r4:
 	RET
 
 p4r3:
-	MOVQ   64(AX), R8
-	MOVQ   72(AX), R9
-	MOVQ   80(AX), R10
+	MOVQ   96(AX), R8
+	MOVQ   104(AX), R9
+	MOVQ   112(AX), R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -13910,10 +14694,10 @@ loopp4r3:
 	JNE        loopp4r3
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -13930,8 +14714,8 @@ loopp4r3:
 	VMOVUPS Z16, (DI)
 	VADDPS  64(SI), Z17, Z17
 	VMOVUPS Z17, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -13948,8 +14732,8 @@ loopp4r3:
 	VMOVUPS Z18, (DI)
 	VADDPS  64(SI), Z19, Z19
 	VMOVUPS Z19, 64(DI)
-	MOVQ    104(AX), SI
-	MOVQ    136(AX), DI
+	MOVQ    136(AX), SI
+	MOVQ    168(AX), DI
 	VADDPS  (SI), Z4, Z4
 	VMOVUPS Z4, (DI)
 	VADDPS  64(SI), Z5, Z5
@@ -13966,8 +14750,8 @@ loopp4r3:
 	VMOVUPS Z20, (DI)
 	VADDPS  64(SI), Z21, Z21
 	VMOVUPS Z21, 64(DI)
-	MOVQ    112(AX), SI
-	MOVQ    144(AX), DI
+	MOVQ    144(AX), SI
+	MOVQ    176(AX), DI
 	VADDPS  (SI), Z6, Z6
 	VMOVUPS Z6, (DI)
 	VADDPS  64(SI), Z7, Z7
@@ -13988,9 +14772,9 @@ loopp4r3:
 	RET
 
 p4r2:
-	MOVQ   64(AX), R8
-	MOVQ   72(AX), R9
-	MOVQ   80(AX), R10
+	MOVQ   96(AX), R8
+	MOVQ   104(AX), R9
+	MOVQ   112(AX), R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -14106,10 +14890,10 @@ loopp4r2:
 	JNE        loopp4r2
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
@@ -14120,8 +14904,8 @@ loopp4r2:
 	VMOVUPS Z8, (DI)
 	VADDPS  64(SI), Z9, Z9
 	VMOVUPS Z9, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
@@ -14132,8 +14916,8 @@ loopp4r2:
 	VMOVUPS Z10, (DI)
 	VADDPS  64(SI), Z11, Z11
 	VMOVUPS Z11, 64(DI)
-	MOVQ    104(AX), SI
-	MOVQ    136(AX), DI
+	MOVQ    136(AX), SI
+	MOVQ    168(AX), DI
 	VADDPS  (SI), Z4, Z4
 	VMOVUPS Z4, (DI)
 	VADDPS  64(SI), Z5, Z5
@@ -14144,8 +14928,8 @@ loopp4r2:
 	VMOVUPS Z12, (DI)
 	VADDPS  64(SI), Z13, Z13
 	VMOVUPS Z13, 64(DI)
-	MOVQ    112(AX), SI
-	MOVQ    144(AX), DI
+	MOVQ    144(AX), SI
+	MOVQ    176(AX), DI
 	VADDPS  (SI), Z6, Z6
 	VMOVUPS Z6, (DI)
 	VADDPS  64(SI), Z7, Z7
@@ -14160,9 +14944,9 @@ loopp4r2:
 	RET
 
 p4r1:
-	MOVQ   64(AX), R8
-	MOVQ   72(AX), R9
-	MOVQ   80(AX), R10
+	MOVQ   96(AX), R8
+	MOVQ   104(AX), R9
+	MOVQ   112(AX), R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -14231,28 +15015,28 @@ loopp4r1:
 	JNE        loopp4r1
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Z0, Z0
 	VMOVUPS Z0, (DI)
 	VADDPS  64(SI), Z1, Z1
 	VMOVUPS Z1, 64(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Z2, Z2
 	VMOVUPS Z2, (DI)
 	VADDPS  64(SI), Z3, Z3
 	VMOVUPS Z3, 64(DI)
-	MOVQ    104(AX), SI
-	MOVQ    136(AX), DI
+	MOVQ    136(AX), SI
+	MOVQ    168(AX), DI
 	VADDPS  (SI), Z4, Z4
 	VMOVUPS Z4, (DI)
 	VADDPS  64(SI), Z5, Z5
 	VMOVUPS Z5, 64(DI)
-	MOVQ    112(AX), SI
-	MOVQ    144(AX), DI
+	MOVQ    144(AX), SI
+	MOVQ    176(AX), DI
 	VADDPS  (SI), Z6, Z6
 	VMOVUPS Z6, (DI)
 	VADDPS  64(SI), Z7, Z7
@@ -14261,17 +15045,17 @@ loopp4r1:
 	RET
 
 // func tileF32AVX2(t *tile)
-// Requires: AVX, FMA3, MMX+
+// Requires: AVX, CMOV, FMA3, MMX+
 TEXT ·tileF32AVX2(SB), NOSPLIT, $0-8
 	// tileF32AVX2 adds one block of k to a tile of y: float32 weights, float32 class.
 	// One panel means 16 of its columns, two panels mean all 32 of each.
 	// 
-	// AX tile; CX steps of two k left; SI x; DI, R8 panels; DX what to prefetch
+	// AX tile; CX steps of two k left; SI x; DI, R8 panels; DX what to prefetch, with one panel R8, R9, R10 in which steps
 	// Y0..Y11 sums [row][panel][8 columns]; Y12, Y13 weights; Y14 one x in all lanes; Y15 mask of odd k
 	MOVQ t+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 48(AX), SI
-	MOVQ 56(AX), DI
+	MOVQ 80(AX), SI
+	MOVQ 88(AX), DI
 	MOVQ 24(AX), DX
 	MOVQ 16(AX), BX
 	SHLQ $0x08, BX
@@ -14308,11 +15092,21 @@ p1r6:
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r6
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r6:
@@ -14357,38 +15151,42 @@ loopp1r6:
 	VFMADD231PS  Y14, Y12, Y10
 	VFMADD231PS  Y14, Y13, Y11
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+48, SI
 	DECQ         CX
 	JNE          loopp1r6
 	ORQ          R13, CX
 	JEQ          donep1r6
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
 	JMP          loopp1r6
 
 donep1r6:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -14438,11 +15236,21 @@ p1r5:
 	VXORPS Y8, Y8, Y8
 	VXORPS Y9, Y9, Y9
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r5
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r5:
@@ -14481,36 +15289,40 @@ loopp1r5:
 	VFMADD231PS  Y14, Y12, Y8
 	VFMADD231PS  Y14, Y13, Y9
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+40, SI
 	DECQ         CX
 	JNE          loopp1r5
 	ORQ          R13, CX
 	JEQ          donep1r5
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
 	JMP          loopp1r5
 
 donep1r5:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -14552,11 +15364,21 @@ p1r4:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r4
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r4:
@@ -14589,34 +15411,38 @@ loopp1r4:
 	VFMADD231PS  Y14, Y12, Y6
 	VFMADD231PS  Y14, Y13, Y7
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+32, SI
 	DECQ         CX
 	JNE          loopp1r4
 	ORQ          R13, CX
 	JEQ          donep1r4
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
 	JMP          loopp1r4
 
 donep1r4:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -14650,11 +15476,21 @@ p1r3:
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r3
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r3:
@@ -14681,32 +15517,36 @@ loopp1r3:
 	VFMADD231PS  Y14, Y12, Y4
 	VFMADD231PS  Y14, Y13, Y5
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+24, SI
 	DECQ         CX
 	JNE          loopp1r3
 	ORQ          R13, CX
 	JEQ          donep1r3
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
 	JMP          loopp1r3
 
 donep1r3:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -14732,11 +15572,21 @@ p1r2:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r2
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r2:
@@ -14757,30 +15607,34 @@ loopp1r2:
 	VFMADD231PS  Y14, Y12, Y2
 	VFMADD231PS  Y14, Y13, Y3
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+16, SI
 	DECQ         CX
 	JNE          loopp1r2
 	ORQ          R13, CX
 	JEQ          donep1r2
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
 	JMP          loopp1r2
 
 donep1r2:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -14798,11 +15652,21 @@ p1r1:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r1
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r1:
@@ -14817,28 +15681,32 @@ loopp1r1:
 	VFMADD231PS  Y14, Y12, Y0
 	VFMADD231PS  Y14, Y13, Y1
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
-	PREFETCHT1   128(DX)
-	PREFETCHT1   192(DX)
+	PREFETCHT1   (DX)(R8*1)
+	PREFETCHT1   (DX)(R8*2)
+	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
-	ADDQ         $+256, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+8, SI
 	DECQ         CX
 	JNE          loopp1r1
 	ORQ          R13, CX
 	JEQ          donep1r1
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
 	JMP          loopp1r1
 
 donep1r1:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -14847,7 +15715,7 @@ donep1r1:
 	RET
 
 p2r1:
-	MOVQ   64(AX), R8
+	MOVQ   96(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -14907,10 +15775,10 @@ loopp2r1:
 	JNE          loopp2r1
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -14919,8 +15787,8 @@ loopp2r1:
 	VMOVUPS Y2, 64(DI)
 	VADDPS  96(SI), Y3, Y3
 	VMOVUPS Y3, 96(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Y4, Y4
 	VMOVUPS Y4, (DI)
 	VADDPS  32(SI), Y5, Y5
@@ -14933,17 +15801,17 @@ loopp2r1:
 	RET
 
 // func tileF16AVX2(t *tile)
-// Requires: AVX, F16C, FMA3, MMX+
+// Requires: AVX, CMOV, F16C, FMA3, MMX+
 TEXT ·tileF16AVX2(SB), NOSPLIT, $0-8
 	// tileF16AVX2 adds one block of k to a tile of y: float16 weights, float32 class.
 	// One panel means 16 of its columns, two panels mean all 32 of each.
 	// 
-	// AX tile; CX steps of two k left; SI x; DI, R8 panels; DX what to prefetch
+	// AX tile; CX steps of two k left; SI x; DI, R8 panels; DX what to prefetch, with one panel R8, R9, R10 in which steps
 	// Y0..Y11 sums [row][panel][8 columns]; Y12, Y13 weights; Y14 one x in all lanes; Y15 mask of odd k
 	MOVQ t+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 48(AX), SI
-	MOVQ 56(AX), DI
+	MOVQ 80(AX), SI
+	MOVQ 88(AX), DI
 	MOVQ 24(AX), DX
 	MOVQ 16(AX), BX
 	SHLQ $0x08, BX
@@ -14980,11 +15848,21 @@ p1r6:
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r6
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r6:
@@ -15029,36 +15907,40 @@ loopp1r6:
 	VFMADD231PS  Y14, Y12, Y10
 	VFMADD231PS  Y14, Y13, Y11
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+48, SI
 	DECQ         CX
 	JNE          loopp1r6
 	ORQ          R13, CX
 	JEQ          donep1r6
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
 	JMP          loopp1r6
 
 donep1r6:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -15108,11 +15990,21 @@ p1r5:
 	VXORPS Y8, Y8, Y8
 	VXORPS Y9, Y9, Y9
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r5
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r5:
@@ -15151,34 +16043,38 @@ loopp1r5:
 	VFMADD231PS  Y14, Y12, Y8
 	VFMADD231PS  Y14, Y13, Y9
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+40, SI
 	DECQ         CX
 	JNE          loopp1r5
 	ORQ          R13, CX
 	JEQ          donep1r5
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
 	JMP          loopp1r5
 
 donep1r5:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -15220,11 +16116,21 @@ p1r4:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r4
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r4:
@@ -15257,32 +16163,36 @@ loopp1r4:
 	VFMADD231PS  Y14, Y12, Y6
 	VFMADD231PS  Y14, Y13, Y7
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+32, SI
 	DECQ         CX
 	JNE          loopp1r4
 	ORQ          R13, CX
 	JEQ          donep1r4
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
 	JMP          loopp1r4
 
 donep1r4:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -15316,11 +16226,21 @@ p1r3:
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r3
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r3:
@@ -15347,30 +16267,34 @@ loopp1r3:
 	VFMADD231PS  Y14, Y12, Y4
 	VFMADD231PS  Y14, Y13, Y5
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+24, SI
 	DECQ         CX
 	JNE          loopp1r3
 	ORQ          R13, CX
 	JEQ          donep1r3
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
 	JMP          loopp1r3
 
 donep1r3:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -15396,11 +16320,21 @@ p1r2:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r2
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r2:
@@ -15421,28 +16355,32 @@ loopp1r2:
 	VFMADD231PS  Y14, Y12, Y2
 	VFMADD231PS  Y14, Y13, Y3
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+16, SI
 	DECQ         CX
 	JNE          loopp1r2
 	ORQ          R13, CX
 	JEQ          donep1r2
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
 	JMP          loopp1r2
 
 donep1r2:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -15460,11 +16398,21 @@ p1r1:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r1
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r1:
@@ -15479,26 +16427,30 @@ loopp1r1:
 	VFMADD231PS  Y14, Y12, Y0
 	VFMADD231PS  Y14, Y13, Y1
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+8, SI
 	DECQ         CX
 	JNE          loopp1r1
 	ORQ          R13, CX
 	JEQ          donep1r1
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
 	JMP          loopp1r1
 
 donep1r1:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -15507,7 +16459,7 @@ donep1r1:
 	RET
 
 p2r1:
-	MOVQ   64(AX), R8
+	MOVQ   96(AX), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -15563,10 +16515,10 @@ loopp2r1:
 	JNE          loopp2r1
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -15575,8 +16527,8 @@ loopp2r1:
 	VMOVUPS Y2, 64(DI)
 	VADDPS  96(SI), Y3, Y3
 	VMOVUPS Y3, 96(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Y4, Y4
 	VMOVUPS Y4, (DI)
 	VADDPS  32(SI), Y5, Y5
@@ -15589,17 +16541,17 @@ loopp2r1:
 	RET
 
 // func tileBF16AVX2(t *tile)
-// Requires: AVX, AVX2, FMA3, MMX+
+// Requires: AVX, AVX2, CMOV, FMA3, MMX+
 TEXT ·tileBF16AVX2(SB), NOSPLIT, $0-8
 	// tileBF16AVX2 adds one block of k to a tile of y: bfloat16 weights, float32 class.
 	// One panel means 16 of its columns, two panels mean all 32 of each.
 	// 
-	// AX tile; CX steps of two k left; SI x; DI, R8 panels; DX what to prefetch
+	// AX tile; CX steps of two k left; SI x; DI, R8 panels; DX what to prefetch, with one panel R8, R9, R10 in which steps
 	// Y0..Y11 sums [row][panel][8 columns]; Y12, Y13 weights; Y14 one x in all lanes; Y15 mask of odd k
 	MOVQ t+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 48(AX), SI
-	MOVQ 56(AX), DI
+	MOVQ 80(AX), SI
+	MOVQ 88(AX), DI
 	MOVQ 24(AX), DX
 	MOVQ 16(AX), BX
 	SHLQ $0x08, BX
@@ -15639,11 +16591,21 @@ p1r6:
 	VXORPS   Y10, Y10, Y10
 	VXORPS   Y11, Y11, Y11
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r6
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r6:
@@ -15690,36 +16652,40 @@ loopp1r6:
 	VFMADD231PS  Y14, Y12, Y10
 	VFMADD231PS  Y14, Y13, Y11
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+48, SI
 	DECQ         CX
 	JNE          loopp1r6
 	ORQ          R13, CX
 	JEQ          donep1r6
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
 	JMP          loopp1r6
 
 donep1r6:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -15772,11 +16738,21 @@ p1r5:
 	VXORPS   Y8, Y8, Y8
 	VXORPS   Y9, Y9, Y9
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r5
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r5:
@@ -15817,34 +16793,38 @@ loopp1r5:
 	VFMADD231PS  Y14, Y12, Y8
 	VFMADD231PS  Y14, Y13, Y9
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+40, SI
 	DECQ         CX
 	JNE          loopp1r5
 	ORQ          R13, CX
 	JEQ          donep1r5
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
 	JMP          loopp1r5
 
 donep1r5:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -15889,11 +16869,21 @@ p1r4:
 	VXORPS   Y6, Y6, Y6
 	VXORPS   Y7, Y7, Y7
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r4
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r4:
@@ -15928,32 +16918,36 @@ loopp1r4:
 	VFMADD231PS  Y14, Y12, Y6
 	VFMADD231PS  Y14, Y13, Y7
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+32, SI
 	DECQ         CX
 	JNE          loopp1r4
 	ORQ          R13, CX
 	JEQ          donep1r4
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
 	JMP          loopp1r4
 
 donep1r4:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -15990,11 +16984,21 @@ p1r3:
 	VXORPS   Y4, Y4, Y4
 	VXORPS   Y5, Y5, Y5
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r3
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r3:
@@ -16023,30 +17027,34 @@ loopp1r3:
 	VFMADD231PS  Y14, Y12, Y4
 	VFMADD231PS  Y14, Y13, Y5
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+24, SI
 	DECQ         CX
 	JNE          loopp1r3
 	ORQ          R13, CX
 	JEQ          donep1r3
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
 	JMP          loopp1r3
 
 donep1r3:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -16075,11 +17083,21 @@ p1r2:
 	VXORPS   Y2, Y2, Y2
 	VXORPS   Y3, Y3, Y3
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r2
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r2:
@@ -16102,28 +17120,32 @@ loopp1r2:
 	VFMADD231PS  Y14, Y12, Y2
 	VFMADD231PS  Y14, Y13, Y3
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+16, SI
 	DECQ         CX
 	JNE          loopp1r2
 	ORQ          R13, CX
 	JEQ          donep1r2
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
-	ADDQ         R12, R11
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
+	ADDQ         R15, BX
+	PREFETCHT0   (BX)
 	JMP          loopp1r2
 
 donep1r2:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -16144,11 +17166,21 @@ p1r1:
 	VXORPS   Y0, Y0, Y0
 	VXORPS   Y1, Y1, Y1
 
+	// R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step
+	MOVQ 32(AX), R8
+	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R10
+
+	// R11 = steps until R12 is added, too, R14 = such steps in all
+	MOVQ 48(AX), R14
+	MOVQ 56(AX), R12
+	MOVQ R14, R11
+
 	// R13 = steps after the prefetch of y, CX = steps before it
 	XORL R13, R13
-	CMPQ CX, $0x10
+	CMPQ CX, $0x20
 	JLE  loopp1r1
-	MOVL $0x00000010, R13
+	MOVL $0x00000020, R13
 	SUBQ R13, CX
 
 loopp1r1:
@@ -16165,26 +17197,30 @@ loopp1r1:
 	VFMADD231PS  Y14, Y12, Y0
 	VFMADD231PS  Y14, Y13, Y1
 	PREFETCHT1   (DX)
-	PREFETCHT1   64(DX)
+	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
-	ADDQ         $+128, DX
+	ADDQ         R10, DX
+	LEAQ         (DX)(R12*1), R15
+	DECQ         R11
+	CMOVQEQ      R15, DX
+	CMOVQEQ      R14, R11
 	ADDQ         $+8, SI
 	DECQ         CX
 	JNE          loopp1r1
 	ORQ          R13, CX
 	JEQ          donep1r1
 	XORL         R13, R13
-	MOVQ         88(AX), R11
-	MOVQ         32(AX), R12
-	PREFETCHT0   (R11)
+	MOVQ         152(AX), BX
+	MOVQ         72(AX), R15
+	PREFETCHT0   (BX)
 	JMP          loopp1r1
 
 donep1r1:
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -16193,7 +17229,7 @@ donep1r1:
 	RET
 
 p2r1:
-	MOVQ 64(AX), R8
+	MOVQ 96(AX), R8
 
 	// Y15 = 0xffff0000 in all lanes
 	VPCMPEQD Y15, Y15, Y15
@@ -16261,10 +17297,10 @@ loopp2r1:
 	JNE          loopp2r1
 
 	// dst = src + sums
-	MOVQ    32(AX), BX
-	MOVQ    40(AX), CX
-	MOVQ    88(AX), SI
-	MOVQ    120(AX), DI
+	MOVQ    64(AX), BX
+	MOVQ    72(AX), CX
+	MOVQ    120(AX), SI
+	MOVQ    152(AX), DI
 	VADDPS  (SI), Y0, Y0
 	VMOVUPS Y0, (DI)
 	VADDPS  32(SI), Y1, Y1
@@ -16273,8 +17309,8 @@ loopp2r1:
 	VMOVUPS Y2, 64(DI)
 	VADDPS  96(SI), Y3, Y3
 	VMOVUPS Y3, 96(DI)
-	MOVQ    96(AX), SI
-	MOVQ    128(AX), DI
+	MOVQ    128(AX), SI
+	MOVQ    160(AX), DI
 	VADDPS  (SI), Y4, Y4
 	VMOVUPS Y4, (DI)
 	VADDPS  32(SI), Y5, Y5

@@ -240,7 +240,7 @@ func TestGemm(t *testing.T) {
 	})
 }
 
-// TestGemmLarge crosses the borders between row blocks, groups of panels and parts of x.
+// TestGemmLarge crosses the borders between blocks of rows, which threads pack for themselves, panels and blocks of k.
 func TestGemmLarge(t *testing.T) {
 	if testing.Short() {
 		t.Skip("some seconds")
@@ -261,12 +261,12 @@ func TestGemmLarge(t *testing.T) {
 	})
 }
 
-// TestGemmParts makes x too large to be packed at once.
+// TestGemmParts has so many threads that all share the packed x, of which there is too much to be packed at once and to stay in a cache.
 func TestGemmParts(t *testing.T) {
-	defer func(old int) { scratchBytes = old }(scratchBytes)
-	scratchBytes = 4 * 100 * 40
+	defer func(scratch, block int) { scratchBytes, rowsBlockBytes = scratch, block }(scratchBytes, rowsBlockBytes)
+	scratchBytes, rowsBlockBytes = 4*100*40, 4*100*30
 	each(t, func(t *testing.T, m *implementation) {
-		pool := newPool(2, m)
+		pool := newPool(333/m.matmul.rows/leastTiles+2, m)
 		defer pool.Close()
 		if testing.Short() && m.name == "generic" {
 			t.Skip("some seconds")
@@ -285,11 +285,11 @@ func TestGemmBits(t *testing.T) {
 	each(t, func(t *testing.T, m *implementation) {
 		r := rand.New(rand.NewPCG(7, 8))
 		for _, v := range variants {
-			p := randomProduct(t, r, 0, 31, 170, 1030+1026*int(v.class), v.typ, v.class)
+			p := randomProduct(t, r, 0, 61, 170, 1030+1026*int(v.class), v.typ, v.class)
 			if m.name == "generic" || testing.Short() {
 				p = randomProduct(t, r, 0, 15, 70, 1030+1026*int(v.class), v.typ, v.class)
 			}
-			threadCounts, rowCounts := []int{1, 2, 3, 7}, []int{1, 2, 3, 4, 5, 6, 7, 8, 13, 14, 15}
+			threadCounts, rowCounts := []int{1, 2, 3, 7}, []int{1, 2, 3, 4, 5, 6, 7, 8, 13, 14, 15, 43, 57}
 			if testing.Short() {
 				threadCounts, rowCounts = []int{1, 3}, []int{1, 2, 4, 7, 14}
 			}
@@ -307,6 +307,9 @@ func TestGemmBits(t *testing.T) {
 						t.Errorf("%v: %d threads, direct %t: y[%d] = %v, want %v", p, threads, direct, i, y[i], want[i])
 					}
 					for _, rows := range rowCounts {
+						if rows > p.m {
+							break
+						}
 						got := y[:rows*p.n]
 						pool.Gemm(got, p.x[:rows*p.k], rows, w, p.bias)
 						if i := firstDifference(got, want[:len(got)]); i >= 0 {

@@ -123,11 +123,17 @@ func (o *matmulOps) packTile(c *packing, dst unsafe.Pointer, x []float32, width,
 		f = nil
 	}
 	done := 0
-	if inside := min(k, width-k0); f != nil && inside >= values {
-		c.blocks, c.rows, c.stride = inside/values, rows, width*4
+	if inside := min(k, width-k0); f != nil && (inside >= values || o.tails) {
+		c.blocks, c.rows, c.stride, c.tail = inside/values, rows, width*4, 0
 		c.src, c.dst = unsafe.Pointer(&x[row0*width+k0]), dst
-		f(c)
 		done = c.blocks * values
+		if o.tails {
+			c.tail, done = inside%values, k
+		}
+		f(c)
+		if done == k {
+			return
+		}
 	}
 	end := min(k0+k, width)
 	switch {

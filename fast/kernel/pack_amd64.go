@@ -9,7 +9,8 @@ var _ = [1]struct{}{}[unsafe.Offsetof(packing{}.blocks)-0+
 	unsafe.Offsetof(packing{}.rows)-8+
 	unsafe.Offsetof(packing{}.stride)-16+
 	unsafe.Offsetof(packing{}.src)-24+
-	unsafe.Offsetof(packing{}.dst)-32]
+	unsafe.Offsetof(packing{}.dst)-32+
+	unsafe.Offsetof(packing{}.tail)-40]
 
 //go:noescape
 func packPairsAVX512(t *packing)

@@ -298,9 +298,10 @@ loop:
 // func packRowsAVX512(t *packing)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·packRowsAVX512(SB), NOSPLIT, $0-8
-	// packRowsAVX512 lays 1 to 16 rows of x out for a tile, [k][rows].
+	// packRowsAVX512 lays 1 to 16 rows of x out for a tile, [k][rows]: blocks, then a tail of less than a block, and a zero after an odd one.
 	// 
-	// CX blocks of 16 k left; SI rows; R8 bytes between them; BX rows; DI tile, R11 bytes of it for one k; K1 lanes of the rows
+	// CX blocks of 16 k left; SI rows; R8 bytes between them; BX rows; DI tile, R11 bytes of it for one k; K1 lanes of the rows;
+	// R9 k of the tail, K2 k of the block that are there, R12 how many are written
 	MOVQ t+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ 8(AX), BX
@@ -308,99 +309,107 @@ TEXT ·packRowsAVX512(SB), NOSPLIT, $0-8
 	MOVQ 24(AX), SI
 	MOVQ 32(AX), DI
 	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R9
 
 	// K1 = 2^rows - 1
-	MOVQ  CX, DX
-	MOVQ  BX, CX
-	MOVL  $0x00000001, AX
-	SHLQ  CL, AX
-	DECQ  AX
-	KMOVW AX, K1
-	MOVQ  DX, CX
-	MOVQ  BX, R11
-	SHLQ  $0x02, R11
+	MOVQ   CX, DX
+	MOVQ   BX, CX
+	MOVL   $0x00000001, AX
+	SHLQ   CL, AX
+	DECQ   AX
+	KMOVW  AX, K1
+	MOVQ   DX, CX
+	MOVQ   BX, R11
+	SHLQ   $0x02, R11
+	KXNORW K2, K2, K2
+	KXNORW K3, K3, K3
+	TESTQ  CX, CX
+	JEQ    tail
 
 loop:
+	MOVL $0x00000010, R12
+
+block:
 	// rows past the last stay what they were: no lane of them is stored
 	MOVQ       SI, R10
 	MOVQ       BX, DX
 	PREFETCHT0 512(R10)
-	VMOVUPS    (R10), Z0
+	VMOVUPS.Z  (R10), K2, Z0
 	DECQ       DX
 	JEQ        turn
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
-	VMOVUPS    (R10), Z1
+	VMOVUPS.Z  (R10), K2, Z1
 	DECQ       DX
 	JEQ        turn
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
-	VMOVUPS    (R10), Z2
+	VMOVUPS.Z  (R10), K2, Z2
 	DECQ       DX
 	JEQ        turn
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
-	VMOVUPS    (R10), Z3
+	VMOVUPS.Z  (R10), K2, Z3
 	DECQ       DX
 	JEQ        turn
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
-	VMOVUPS    (R10), Z4
+	VMOVUPS.Z  (R10), K2, Z4
 	DECQ       DX
 	JEQ        turn
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
-	VMOVUPS    (R10), Z5
+	VMOVUPS.Z  (R10), K2, Z5
 	DECQ       DX
 	JEQ        turn
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
-	VMOVUPS    (R10), Z6
+	VMOVUPS.Z  (R10), K2, Z6
 	DECQ       DX
 	JEQ        turn
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
-	VMOVUPS    (R10), Z7
+	VMOVUPS.Z  (R10), K2, Z7
 	DECQ       DX
 	JEQ        turn
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
-	VMOVUPS    (R10), Z8
+	VMOVUPS.Z  (R10), K2, Z8
 	DECQ       DX
 	JEQ        turn
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
-	VMOVUPS    (R10), Z9
+	VMOVUPS.Z  (R10), K2, Z9
 	DECQ       DX
 	JEQ        turn
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
-	VMOVUPS    (R10), Z10
+	VMOVUPS.Z  (R10), K2, Z10
 	DECQ       DX
 	JEQ        turn
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
-	VMOVUPS    (R10), Z11
+	VMOVUPS.Z  (R10), K2, Z11
 	DECQ       DX
 	JEQ        turn
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
-	VMOVUPS    (R10), Z12
+	VMOVUPS.Z  (R10), K2, Z12
 	DECQ       DX
 	JEQ        turn
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
-	VMOVUPS    (R10), Z13
+	VMOVUPS.Z  (R10), K2, Z13
 	DECQ       DX
 	JEQ        turn
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
-	VMOVUPS    (R10), Z14
+	VMOVUPS.Z  (R10), K2, Z14
 	DECQ       DX
 	JEQ        turn
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
-	VMOVUPS    (R10), Z15
+	VMOVUPS.Z  (R10), K2, Z15
 
 turn:
 	// dwords of two rows side by side, in each quarter: a0 b0 a1 b1, a2 b2 a3 b3
@@ -474,48 +483,103 @@ turn:
 	VSHUFI32X4 $0xdd, Z31, Z23, Z15
 	VMOVUPS    Z0, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z1, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z2, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z3, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z4, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z5, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z6, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z7, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z8, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z9, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z10, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z11, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z12, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z13, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z14, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z15, K1, (DI)
 	ADDQ       R11, DI
-	ADDQ       $+64, SI
-	DECQ       CX
-	JNE        loop
+	DECQ       R12
+	JEQ        written
+
+written:
+	ADDQ $+64, SI
+	DECQ CX
+	JGT  loop
+
+tail:
+	// K2, K3 = 2^tail - 1; after the tail there is none left
+	TESTQ R9, R9
+	JEQ   done
+	MOVQ  R9, CX
+	MOVL  $0x00000001, AX
+	SHLQ  CL, AX
+	DECQ  AX
+	KMOVW AX, K2
+	SHRQ  $0x10, AX
+	KMOVW AX, K3
+	LEAQ  1(R9), R12
+	ANDQ  $-2, R12
+	XORL  R9, R9
+	XORL  CX, CX
+	JMP   block
+
+done:
 	VZEROUPPER
 	RET
 
 // func packRowsDotAVX512(t *packing)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·packRowsDotAVX512(SB), NOSPLIT, $0-8
-	// packRowsDotAVX512 rounds 1 to 16 rows of x to bfloat16 and lays them out for a tile, [k/2][rows][2].
+	// packRowsDotAVX512 rounds 1 to 16 rows of x to bfloat16 and lays them out for a tile, [k/2][rows][2]: blocks, then a tail of less than a block,
+	// and a zero after an odd one.
 	// 
-	// CX blocks of 32 k left; SI rows; R8 bytes between them; BX rows; DI tile, R11 bytes of it for two k; K1 lanes of the rows
+	// CX blocks of 32 k left; SI rows; R8 bytes between them; BX rows; DI tile, R11 bytes of it for two k; K1 lanes of the rows;
+	// R9 k of the tail, K2 and K3 k of the block that are there, R12 how many pairs are written
 	MOVQ t+0(FP), AX
 	MOVQ (AX), CX
 	MOVQ 8(AX), BX
@@ -523,26 +587,34 @@ TEXT ·packRowsDotAVX512(SB), NOSPLIT, $0-8
 	MOVQ 24(AX), SI
 	MOVQ 32(AX), DI
 	LEAQ (R8)(R8*2), R9
+	MOVQ 40(AX), R9
 
 	// K1 = 2^rows - 1
-	MOVQ  CX, DX
-	MOVQ  BX, CX
-	MOVL  $0x00000001, AX
-	SHLQ  CL, AX
-	DECQ  AX
-	KMOVW AX, K1
-	MOVQ  DX, CX
-	MOVQ  BX, R11
-	SHLQ  $0x02, R11
+	MOVQ   CX, DX
+	MOVQ   BX, CX
+	MOVL   $0x00000001, AX
+	SHLQ   CL, AX
+	DECQ   AX
+	KMOVW  AX, K1
+	MOVQ   DX, CX
+	MOVQ   BX, R11
+	SHLQ   $0x02, R11
+	KXNORW K2, K2, K2
+	KXNORW K3, K3, K3
+	TESTQ  CX, CX
+	JEQ    tail
 
 loop:
+	MOVL $0x00000010, R12
+
+block:
 	// rows past the last stay what they were: no lane of them is stored
 	MOVQ       SI, R10
 	MOVQ       BX, DX
 	PREFETCHT0 512(R10)
 	PREFETCHT0 576(R10)
-	VMOVUPS    (R10), Z30
-	VMOVUPS    64(R10), Z31
+	VMOVUPS.Z  (R10), K2, Z30
+	VMOVUPS.Z  64(R10), K3, Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z0
 	LONG       $0x40079262
@@ -552,8 +624,8 @@ loop:
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
 	PREFETCHT0 576(R10)
-	VMOVUPS    (R10), Z30
-	VMOVUPS    64(R10), Z31
+	VMOVUPS.Z  (R10), K2, Z30
+	VMOVUPS.Z  64(R10), K3, Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z1
 	LONG       $0x40079262
@@ -563,8 +635,8 @@ loop:
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
 	PREFETCHT0 576(R10)
-	VMOVUPS    (R10), Z30
-	VMOVUPS    64(R10), Z31
+	VMOVUPS.Z  (R10), K2, Z30
+	VMOVUPS.Z  64(R10), K3, Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z2
 	LONG       $0x40079262
@@ -574,8 +646,8 @@ loop:
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
 	PREFETCHT0 576(R10)
-	VMOVUPS    (R10), Z30
-	VMOVUPS    64(R10), Z31
+	VMOVUPS.Z  (R10), K2, Z30
+	VMOVUPS.Z  64(R10), K3, Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z3
 	LONG       $0x40079262
@@ -585,8 +657,8 @@ loop:
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
 	PREFETCHT0 576(R10)
-	VMOVUPS    (R10), Z30
-	VMOVUPS    64(R10), Z31
+	VMOVUPS.Z  (R10), K2, Z30
+	VMOVUPS.Z  64(R10), K3, Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z4
 	LONG       $0x40079262
@@ -596,8 +668,8 @@ loop:
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
 	PREFETCHT0 576(R10)
-	VMOVUPS    (R10), Z30
-	VMOVUPS    64(R10), Z31
+	VMOVUPS.Z  (R10), K2, Z30
+	VMOVUPS.Z  64(R10), K3, Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z5
 	LONG       $0x40079262
@@ -607,8 +679,8 @@ loop:
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
 	PREFETCHT0 576(R10)
-	VMOVUPS    (R10), Z30
-	VMOVUPS    64(R10), Z31
+	VMOVUPS.Z  (R10), K2, Z30
+	VMOVUPS.Z  64(R10), K3, Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z6
 	LONG       $0x40079262
@@ -618,8 +690,8 @@ loop:
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
 	PREFETCHT0 576(R10)
-	VMOVUPS    (R10), Z30
-	VMOVUPS    64(R10), Z31
+	VMOVUPS.Z  (R10), K2, Z30
+	VMOVUPS.Z  64(R10), K3, Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z7
 	LONG       $0x40079262
@@ -629,8 +701,8 @@ loop:
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
 	PREFETCHT0 576(R10)
-	VMOVUPS    (R10), Z30
-	VMOVUPS    64(R10), Z31
+	VMOVUPS.Z  (R10), K2, Z30
+	VMOVUPS.Z  64(R10), K3, Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z8
 	LONG       $0x40071262
@@ -640,8 +712,8 @@ loop:
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
 	PREFETCHT0 576(R10)
-	VMOVUPS    (R10), Z30
-	VMOVUPS    64(R10), Z31
+	VMOVUPS.Z  (R10), K2, Z30
+	VMOVUPS.Z  64(R10), K3, Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z9
 	LONG       $0x40071262
@@ -651,8 +723,8 @@ loop:
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
 	PREFETCHT0 576(R10)
-	VMOVUPS    (R10), Z30
-	VMOVUPS    64(R10), Z31
+	VMOVUPS.Z  (R10), K2, Z30
+	VMOVUPS.Z  64(R10), K3, Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z10
 	LONG       $0x40071262
@@ -662,8 +734,8 @@ loop:
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
 	PREFETCHT0 576(R10)
-	VMOVUPS    (R10), Z30
-	VMOVUPS    64(R10), Z31
+	VMOVUPS.Z  (R10), K2, Z30
+	VMOVUPS.Z  64(R10), K3, Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z11
 	LONG       $0x40071262
@@ -673,8 +745,8 @@ loop:
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
 	PREFETCHT0 576(R10)
-	VMOVUPS    (R10), Z30
-	VMOVUPS    64(R10), Z31
+	VMOVUPS.Z  (R10), K2, Z30
+	VMOVUPS.Z  64(R10), K3, Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z12
 	LONG       $0x40071262
@@ -684,8 +756,8 @@ loop:
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
 	PREFETCHT0 576(R10)
-	VMOVUPS    (R10), Z30
-	VMOVUPS    64(R10), Z31
+	VMOVUPS.Z  (R10), K2, Z30
+	VMOVUPS.Z  64(R10), K3, Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z13
 	LONG       $0x40071262
@@ -695,8 +767,8 @@ loop:
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
 	PREFETCHT0 576(R10)
-	VMOVUPS    (R10), Z30
-	VMOVUPS    64(R10), Z31
+	VMOVUPS.Z  (R10), K2, Z30
+	VMOVUPS.Z  64(R10), K3, Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z14
 	LONG       $0x40071262
@@ -706,8 +778,8 @@ loop:
 	ADDQ       R8, R10
 	PREFETCHT0 512(R10)
 	PREFETCHT0 576(R10)
-	VMOVUPS    (R10), Z30
-	VMOVUPS    64(R10), Z31
+	VMOVUPS.Z  (R10), K2, Z30
+	VMOVUPS.Z  64(R10), K3, Z31
 
 	// VCVTNE2PS2BF16 Z30, Z31, Z15
 	LONG $0x40071262
@@ -785,39 +857,92 @@ turn:
 	VSHUFI32X4 $0xdd, Z31, Z23, Z15
 	VMOVUPS    Z0, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z1, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z2, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z3, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z4, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z5, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z6, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z7, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z8, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z9, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z10, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z11, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z12, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z13, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z14, K1, (DI)
 	ADDQ       R11, DI
+	DECQ       R12
+	JEQ        written
 	VMOVUPS    Z15, K1, (DI)
 	ADDQ       R11, DI
-	ADDQ       $+128, SI
-	DECQ       CX
-	JNE        loop
+	DECQ       R12
+	JEQ        written
+
+written:
+	ADDQ $+128, SI
+	DECQ CX
+	JGT  loop
+
+tail:
+	// K2, K3 = 2^tail - 1; after the tail there is none left
+	TESTQ R9, R9
+	JEQ   done
+	MOVQ  R9, CX
+	MOVL  $0x00000001, AX
+	SHLQ  CL, AX
+	DECQ  AX
+	KMOVW AX, K2
+	SHRQ  $0x10, AX
+	KMOVW AX, K3
+	LEAQ  1(R9), R12
+	SHRQ  $0x01, R12
+	XORL  R9, R9
+	XORL  CX, CX
+	JMP   block
+
+done:
 	VZEROUPPER
 	RET
 

@@ -47,6 +47,9 @@ type worker struct {
 	attend  attendScratch
 	sums    [16]float32 // of the softmax of the rows of a tile
 	probe   probe
+	x       unsafe.Pointer // packed x of this thread's own, from Alloc
+	xSize   int            // bytes of it
+	freeX   func() error
 	edge    [16 * panelWidth]float32 // a tile at the right border of y
 	panel   []float32                // a block of a panel of weights that are not packed
 	wake    chan struct{}
@@ -88,6 +91,9 @@ func (p *Pool) Close() {
 	p.wakeHelpers()
 	p.helpers.Wait()
 	p.free()
+	for _, w := range p.workers {
+		w.free()
+	}
 }
 
 // Label puts the pprof labels of a context on the calling goroutine, and on the pool's threads from the next job on. A context that comes again
@@ -234,6 +240,29 @@ func (p *Pool) scratch(n int) {
 		p.xs, p.freeXs = mem, free
 	}
 	p.x = unsafe.Pointer(unsafe.SliceData(p.xs))
+}
+
+// room makes room for so many bytes of x that the thread packs for itself: in a huge page at least, or the place of x in a cache is left to chance.
+func (w *worker) room(bytes int) {
+	if w.xSize >= bytes {
+		return
+	}
+	w.free()
+	mem, free, err := Alloc(max(bytes, 2<<20))
+	if err != nil {
+		panic(err) // as the Go heap does when memory is out
+	}
+	w.x, w.xSize, w.freeX = unsafe.Pointer(unsafe.SliceData(mem)), len(mem), free
+}
+
+func (w *worker) free() {
+	if w.freeX == nil {
+		return
+	}
+	if err := w.freeX(); err != nil {
+		panic(err)
+	}
+	w.x, w.xSize, w.freeX = nil, 0, nil
 }
 
 func (p *Pool) free() {

@@ -13,12 +13,16 @@ const (
 	tileRows      = 8
 	tilePanels    = 16
 	tileAhead     = 24
-	tileSrcStride = 32
-	tileDstStride = 40
-	tileX         = 48
-	tileW         = 56
-	tileSrc       = 88
-	tileDst       = 120
+	tileStreams   = 32
+	tileAheadStep = 40
+	tileAheadRows = 48
+	tileAheadWrap = 56
+	tileSrcStride = 64
+	tileDstStride = 72
+	tileX         = 80
+	tileW         = 88
+	tileSrc       = 120
+	tileDst       = 152
 )
 
 // lead is how far in front of each of several panels the loads are prefetched, in bytes.
@@ -121,7 +125,7 @@ func (a *asm) tiles512() {
 		a.function(v.name, "tile",
 			v.name+" adds one block of k to a tile of y: "+v.what+".",
 			"",
-			"AX tile; CX steps of two k left; SI x; DI, R8, R9, R10 panels; DX what to prefetch",
+			"AX tile; CX steps of two k left; SI x; DI, R8, R9, R10 panels; DX what to prefetch, with one panel R8, R9, R10 in which steps",
 			"Z0..Z27 sums [row][panel][2 x 16 columns]; Z28, Z29 weights; Z30 one x in all lanes; Z31 mask of odd k")
 		a.dispatch(shapes)
 		for _, s := range shapes {
@@ -144,7 +148,7 @@ func (a *asm) tile512(f format, s shape) {
 	for i := range 2 * s.panels * s.rows {
 		a.VPXORD(zs[i], zs[i], zs[i])
 	}
-	loop := a.openLoop(s)
+	loop := a.openLoop(f, s)
 	for half := range f.halves() {
 		xAt := half * 4 * s.rows
 		if s.rows == 1 {
@@ -220,18 +224,31 @@ func (a *asm) weights512(f format, w reg.Register, half int) {
 }
 
 // lastSteps is how many steps before the end of a loop the tile of y is prefetched: late enough for the first-level cache
-// to keep it, early enough for it to come from memory.
-const lastSteps = 16
+// to keep it, early enough for it to come from memory, which takes some 900 cycles when the other thread reads, too.
+func (f format) lastSteps() int {
+	if f == dot {
+		return 64
+	}
+	return 32
+}
 
 // openLoop begins the loop over the steps of a tile. A tile of one panel stops before its last steps to prefetch y.
-func (a *asm) openLoop(s shape) (label string) {
+func (a *asm) openLoop(f format, s shape) (label string) {
 	label = s.label("loop")
 	if s.panels == 1 {
+		a.Comment("R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step")
+		a.MOVQ(mem(reg.RAX, tileStreams), reg.R8)
+		a.LEAQ(operand.Mem{Base: reg.R8, Index: reg.R8, Scale: 2}, reg.R9)
+		a.MOVQ(mem(reg.RAX, tileAheadStep), reg.R10)
+		a.Comment("R11 = steps until R12 is added, too, R14 = such steps in all")
+		a.MOVQ(mem(reg.RAX, tileAheadRows), reg.R14)
+		a.MOVQ(mem(reg.RAX, tileAheadWrap), reg.R12)
+		a.MOVQ(reg.R14, reg.R11)
 		a.Comment("R13 = steps after the prefetch of y, CX = steps before it")
 		a.XORL(reg.R13L, reg.R13L)
-		a.CMPQ(reg.RCX, operand.U8(lastSteps))
+		a.CMPQ(reg.RCX, operand.U8(f.lastSteps()))
 		a.JLE(operand.LabelRef(label))
-		a.MOVL(operand.U32(lastSteps), reg.R13L)
+		a.MOVL(operand.U32(f.lastSteps()), reg.R13L)
 		a.SUBQ(reg.R13, reg.RCX)
 	}
 	a.Label(label)
@@ -249,14 +266,14 @@ func (a *asm) closeLoop(s shape, label string, bytes int) {
 	a.ORQ(reg.R13, reg.RCX)
 	a.JEQ(operand.LabelRef(done))
 	a.XORL(reg.R13L, reg.R13L)
-	a.MOVQ(mem(reg.RAX, tileSrc), reg.R11)
-	a.MOVQ(mem(reg.RAX, tileSrcStride), reg.R12)
+	a.MOVQ(mem(reg.RAX, tileDst), reg.RBX)
+	a.MOVQ(mem(reg.RAX, tileDstStride), reg.R15)
 	for i := range s.rows {
 		for at := 0; at < bytes; at += 64 {
-			a.PREFETCHT0(mem(reg.R11, at))
+			a.PREFETCHT0(mem(reg.RBX, at))
 		}
 		if i+1 < s.rows {
-			a.ADDQ(reg.R12, reg.R11)
+			a.ADDQ(reg.R15, reg.RBX)
 		}
 	}
 	a.JMP(operand.LabelRef(label))
@@ -278,13 +295,22 @@ func (a *asm) advance(f format, s shape, step int) {
 			if s.panels > 1 {
 				a.PREFETCHT0(mem(panelRegs[p], lead+at))
 			} else {
-				a.PREFETCHT1(mem(reg.RDX, at))
+				a.PREFETCHT1([]operand.Mem{
+					{Base: reg.RDX},
+					{Base: reg.RDX, Index: reg.R8, Scale: 1},
+					{Base: reg.RDX, Index: reg.R8, Scale: 2},
+					{Base: reg.RDX, Index: reg.R9, Scale: 1},
+				}[at/64])
 			}
 		}
 		a.ADDQ(operand.I32(step), panelRegs[p])
 	}
 	if s.panels == 1 {
-		a.ADDQ(operand.I32(step), reg.RDX)
+		a.ADDQ(reg.R10, reg.RDX)
+		a.LEAQ(operand.Mem{Base: reg.RDX, Index: reg.R12, Scale: 1}, reg.R15)
+		a.DECQ(reg.R11)
+		a.CMOVQEQ(reg.R15, reg.RDX)
+		a.CMOVQEQ(reg.R14, reg.R11)
 	}
 	a.ADDQ(operand.I32(f.xStep()*s.rows), reg.RSI)
 }
@@ -304,7 +330,7 @@ func (a *asm) tiles256() {
 			v.name+" adds one block of k to a tile of y: "+v.what+", float32 class.",
 			"One panel means 16 of its columns, two panels mean all 32 of each.",
 			"",
-			"AX tile; CX steps of two k left; SI x; DI, R8 panels; DX what to prefetch",
+			"AX tile; CX steps of two k left; SI x; DI, R8 panels; DX what to prefetch, with one panel R8, R9, R10 in which steps",
 			"Y0..Y11 sums [row][panel][8 columns]; Y12, Y13 weights; Y14 one x in all lanes; Y15 mask of odd k")
 		a.dispatch(shapes)
 		for _, s := range shapes {
@@ -328,7 +354,7 @@ func (a *asm) tile256(f format, s shape) {
 	for i := range s.panels * s.rows * vecs {
 		a.VXORPS(ys[i], ys[i], ys[i])
 	}
-	loop := a.openLoop(s)
+	loop := a.openLoop(f, s)
 	for half := range 2 {
 		xAt := half * 4 * s.rows
 		if s.rows == 1 {

@@ -12,6 +12,7 @@ const (
 	packStride = 16
 	packSrc    = 24
 	packDst    = 32
+	packTail   = 40
 )
 
 // transpose512 turns 16 rows of 16 dwords in Z0..Z15 into 16 columns in Z0..Z15. It uses Z16..Z31.
@@ -121,16 +122,20 @@ func (a *asm) packRows512() {
 		doc  []string
 	}{
 		{false, "packRowsAVX512", []string{
-			"packRowsAVX512 lays 1 to 16 rows of x out for a tile, [k][rows].",
+			"packRowsAVX512 lays 1 to 16 rows of x out for a tile, [k][rows]: blocks, then a tail of less than a block, and a zero after an odd one.",
 			"",
-			"CX blocks of 16 k left; SI rows; R8 bytes between them; BX rows; DI tile, R11 bytes of it for one k; K1 lanes of the rows"}},
+			"CX blocks of 16 k left; SI rows; R8 bytes between them; BX rows; DI tile, R11 bytes of it for one k; K1 lanes of the rows;",
+			"R9 k of the tail, K2 k of the block that are there, R12 how many are written"}},
 		{true, "packRowsDotAVX512", []string{
-			"packRowsDotAVX512 rounds 1 to 16 rows of x to bfloat16 and lays them out for a tile, [k/2][rows][2].",
+			"packRowsDotAVX512 rounds 1 to 16 rows of x to bfloat16 and lays them out for a tile, [k/2][rows][2]: blocks, then a tail of less than a block,",
+			"and a zero after an odd one.",
 			"",
-			"CX blocks of 32 k left; SI rows; R8 bytes between them; BX rows; DI tile, R11 bytes of it for two k; K1 lanes of the rows"}},
+			"CX blocks of 32 k left; SI rows; R8 bytes between them; BX rows; DI tile, R11 bytes of it for two k; K1 lanes of the rows;",
+			"R9 k of the tail, K2 and K3 k of the block that are there, R12 how many pairs are written"}},
 	} {
 		a.function(v.name, "packing", v.doc...)
 		a.packHeader()
+		a.MOVQ(mem(reg.RAX, packTail), reg.R9)
 		a.Comment("K1 = 2^rows - 1")
 		a.MOVQ(reg.RCX, reg.RDX)
 		a.MOVQ(reg.RBX, reg.RCX)
@@ -141,7 +146,13 @@ func (a *asm) packRows512() {
 		a.MOVQ(reg.RDX, reg.RCX)
 		a.MOVQ(reg.RBX, reg.R11)
 		a.SHLQ(operand.U8(2), reg.R11)
+		a.KXNORW(reg.K2, reg.K2, reg.K2)
+		a.KXNORW(reg.K3, reg.K3, reg.K3)
+		a.TESTQ(reg.RCX, reg.RCX)
+		a.JEQ(operand.LabelRef("tail"))
 		a.Label("loop")
+		a.MOVL(operand.U32(16), reg.R12L)
+		a.Label("block")
 		a.Comment("rows past the last stay what they were: no lane of them is stored")
 		a.MOVQ(reg.RSI, reg.R10)
 		a.MOVQ(reg.RBX, reg.RDX)
@@ -149,11 +160,11 @@ func (a *asm) packRows512() {
 			a.PREFETCHT0(mem(reg.R10, 512))
 			if v.bf16 {
 				a.PREFETCHT0(mem(reg.R10, 512+64))
-				a.VMOVUPS(mem(reg.R10, 0), reg.Z30)
-				a.VMOVUPS(mem(reg.R10, 64), reg.Z31)
+				a.VMOVUPS_Z(mem(reg.R10, 0), reg.K2, reg.Z30)
+				a.VMOVUPS_Z(mem(reg.R10, 64), reg.K3, reg.Z31)
 				a.toBF16(i, 31, 30)
 			} else {
-				a.VMOVUPS(mem(reg.R10, 0), zs[i])
+				a.VMOVUPS_Z(mem(reg.R10, 0), reg.K2, zs[i])
 			}
 			if i < 15 {
 				a.DECQ(reg.RDX)
@@ -166,14 +177,38 @@ func (a *asm) packRows512() {
 		for i := range 16 {
 			a.VMOVUPS(zs[i], reg.K1, mem(reg.RDI, 0))
 			a.ADDQ(reg.R11, reg.RDI)
+			a.DECQ(reg.R12)
+			a.JEQ(operand.LabelRef("written"))
 		}
+		a.Label("written")
 		if v.bf16 {
 			a.ADDQ(operand.I32(128), reg.RSI)
 		} else {
 			a.ADDQ(operand.I32(64), reg.RSI)
 		}
 		a.DECQ(reg.RCX)
-		a.JNE(operand.LabelRef("loop"))
+		a.JGT(operand.LabelRef("loop"))
+		a.Label("tail")
+		a.Comment("K2, K3 = 2^tail - 1; after the tail there is none left")
+		a.TESTQ(reg.R9, reg.R9)
+		a.JEQ(operand.LabelRef("done"))
+		a.MOVQ(reg.R9, reg.RCX)
+		a.MOVL(operand.U32(1), reg.EAX)
+		a.SHLQ(reg.CL, reg.RAX)
+		a.DECQ(reg.RAX)
+		a.KMOVW(reg.EAX, reg.K2)
+		a.SHRQ(operand.U8(16), reg.RAX)
+		a.KMOVW(reg.EAX, reg.K3)
+		a.LEAQ(operand.Mem{Base: reg.R9, Disp: 1}, reg.R12)
+		if v.bf16 {
+			a.SHRQ(operand.U8(1), reg.R12)
+		} else {
+			a.ANDQ(operand.I8(-2), reg.R12)
+		}
+		a.XORL(reg.R9L, reg.R9L)
+		a.XORL(reg.ECX, reg.ECX)
+		a.JMP(operand.LabelRef("block"))
+		a.Label("done")
 		a.VZEROUPPER()
 		a.RET()
 	}
