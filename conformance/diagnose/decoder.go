@@ -14,15 +14,29 @@ func half(v float32) float32 { return compare.F16.Round(v) }
 
 // decoder are the bugs of the language model: L.
 func decoder() []Bug {
-	rope := func(id, name, text, look string, f func(in, cos, sin []float32, j int) float64) Bug {
+	// A rotation with other tables is the right one of those: it rounds as that does.
+	rope := func(id, name, text, look string, tables func(s *Site) (cos, sin shapes.Tensor)) Bug {
 		return Bug{ID: id, Name: name, Text: text, Look: look, Kinds: kinds(shapes.Rope), Make: func(s *Site) (*Alternative, error) {
-			return s.value(rotated(s.Inputs[0], s.Inputs[1], s.Inputs[2], f))
+			cos, sin := tables(s)
+			return s.reading(s.Inputs[0], cos, sin)
 		}}
 	}
 	table := func(id, name, text, look string, angle func(s *Site, position, i int) float64) Bug {
 		return Bug{ID: id, Name: name, Text: text, Look: look, Kinds: kinds(shapes.RotaryCos, shapes.RotarySin), Make: func(s *Site) (*Alternative, error) {
 			return s.table(angle, func(x float64) float32 { return float32(x) })
 		}}
+	}
+	// The same with frequencies that a port may compute by another formula, of two roundings more.
+	formula := func(id, name, text, look string, angle func(s *Site, position, i int) float64) Bug {
+		b := table(id, name, text, look, angle)
+		b.Make = func(s *Site) (*Alternative, error) {
+			a, err := s.table(angle, func(x float64) float32 { return float32(x) })
+			if err != nil {
+				return nil, err
+			}
+			return s.loosened(a, angle), nil
+		}
+		return b
 	}
 	exact := func(s *Site, i int) float64 {
 		return float64(float32(1) / float32(math.Pow(s.Config.Text.RopeTheta, 2*float64(i)/float64(s.Config.Text.HeadDim))))
@@ -62,31 +76,31 @@ func decoder() []Bug {
 	}
 	bugs := []Bug{
 		{ID: "L01", Text: "neighbouring channels are paired", Look: "channel j goes with channel j + Dh/2 in weights that are not reordered", Kinds: kinds(shapes.Rope), Make: func(s *Site) (*Alternative, error) {
-			x, cos, sin := s.Inputs[0], s.Inputs[1], s.Inputs[2]
-			width := cos.Cols()
-			y := shapes.NewTensor(x.Shape[0], s.Node.Heads, width)
-			for i := range y.Data {
-				t, j := i/(s.Node.Heads*width), i%width
-				in := x.Data[i-j:][:width]
-				c, n := float64(cos.Row(t)[j/2]), float64(sin.Row(t)[j/2])
-				if j%2 == 0 {
-					y.Data[i] = float32(float64(in[j])*c - float64(in[j+1])*n)
-				} else {
-					y.Data[i] = float32(float64(in[j])*c + float64(in[j-1])*n)
+			// The right rotation of channels that are put into halves, and back.
+			width := s.Inputs[1].Cols()
+			a, err := s.reading(columns(s.Inputs[0], count(s.Inputs[0].Cols(), func(j int) int { return j/width*width + hfOrder(j%width, width) })), s.Inputs[1], s.Inputs[2])
+			if err != nil {
+				return nil, err
+			}
+			return a.permuted(1, count(len(a.Want.Data), func(j int) int { return j/width*width + ggufOrder(j%width, width) }), a.Want.Shape), nil
+		}},
+		rope("L02", "", "the rotation goes the other way", "the sign in rotate_half: [-x[Dh/2:], x[:Dh/2]]", func(s *Site) (cos, sin shapes.Tensor) {
+			return s.Inputs[1], shapes.Tensor{Shape: s.Inputs[2].Shape, Data: times(s.Inputs[2].Data, -1)}
+		}),
+		rope("L02", "no sign", "rotate_half has no sign", "[-x[Dh/2:], x[:Dh/2]]", func(s *Site) (cos, sin shapes.Tensor) {
+			sin = shapes.Tensor{Shape: s.Inputs[2].Shape, Data: slices.Clone(s.Inputs[2].Data)}
+			for i := range sin.Data {
+				if i%sin.Cols() < sin.Cols()/2 {
+					sin.Data[i] = -sin.Data[i]
 				}
 			}
-			return s.value(y)
+			return s.Inputs[1], sin
+		}),
+		rope("L03", "", "sine and cosine are exchanged", "the order of the two tables", func(s *Site) (cos, sin shapes.Tensor) { return s.Inputs[2], s.Inputs[1] }),
+		{ID: "L05", Text: "nothing is rotated", Look: "whether RoPE is applied to both q and k", Kinds: kinds(shapes.Rope), Make: func(s *Site) (*Alternative, error) {
+			width := s.Inputs[1].Cols()
+			return s.moved(shapes.Tensor{Shape: []int{s.Inputs[0].Shape[0], s.Node.Heads, width}, Data: s.Inputs[0].Data})
 		}},
-		rope("L02", "", "the rotation goes the other way", "the sign in rotate_half: [-x[Dh/2:], x[:Dh/2]]", func(in, cos, sin []float32, j int) float64 {
-			return float64(in[j])*float64(cos[j]) - turned(in, j)*float64(sin[j])
-		}),
-		rope("L02", "no sign", "rotate_half has no sign", "[-x[Dh/2:], x[:Dh/2]]", func(in, cos, sin []float32, j int) float64 {
-			return float64(in[j])*float64(cos[j]) + float64(in[(j+len(in)/2)%len(in)])*float64(sin[j])
-		}),
-		rope("L03", "", "sine and cosine are exchanged", "the order of the two tables", func(in, cos, sin []float32, j int) float64 {
-			return float64(in[j])*float64(sin[j]) + turned(in, j)*float64(cos[j])
-		}),
-		rope("L05", "", "nothing is rotated", "whether RoPE is applied to both q and k", func(in, _, _ []float32, j int) float64 { return float64(in[j]) }),
 		{ID: "L05", Name: "reset", Text: "the rotation starts at position 0 where the prompt says otherwise", Look: "position_ids", Kinds: kinds(shapes.RotaryCos, shapes.RotarySin), Make: func(s *Site) (*Alternative, error) {
 			return s.prompted(func(_ *shapes.Config, in *shapes.Inputs) {
 				for i := range in.PositionIDs {
@@ -107,10 +121,51 @@ func decoder() []Bug {
 			r.Shape = v.Shape
 			return s.reading(s.Inputs[0], r)
 		}},
-		table("L06", "i/Dh", "the exponent is i/Dh, not 2i/Dh: the frequencies of heads twice as wide", "the frequencies are theta^(-2i/Dh), i < Dh/2", func(s *Site, position, i int) float64 {
+		{ID: "L04", Name: "in place", Text: "the values are rotated too, and shown so", Look: "RoPE belongs to q and k", Kinds: kinds(shapes.Linear), Only: func(s *Site) bool { return s.text() && s.is("v_proj") }, Make: func(s *Site) (*Alternative, error) {
+			cos, ok := s.Shown(shapes.NodeCos)
+			sin, ok2 := s.Shown(shapes.NodeSin)
+			if !ok || !ok2 || cos.Rows() != s.Inputs[0].Rows() || cos.Cols() != s.Config.Text.HeadDim || !slices.Equal(cos.Shape, sin.Shape) {
+				return nil, nil
+			}
+			a, err := s.right()
+			if err != nil {
+				return nil, err
+			}
+			turn := func(x shapes.Tensor) []float32 {
+				return rotated(x, cos, sin, func(in, cos, sin []float32, j int) float64 {
+					return float64(in[j])*float64(cos[j]) + turned(in, j)*float64(sin[j])
+				}).Data
+			}
+			want := shapes.Tensor{Shape: a.Want.Shape, Data: turn(a.Want)}
+			return &Alternative{Want: want, node: a.node, budget: func() (compare.Budget, error) {
+				b, err := a.budget()
+				if err != nil {
+					return b, err
+				}
+				// What the projection may err goes through the rotation, which rounds three times more.
+				through := func(x []float32) []float32 {
+					if x == nil {
+						return nil
+					}
+					y := rotated(shapes.Tensor{Shape: a.Want.Shape, Data: x}, cos, sin, func(in, cos, sin []float32, j int) float64 {
+						return math.Abs(float64(in[j])*float64(cos[j])) + math.Abs(turned(in, j)*float64(sin[j]))
+					}).Data
+					size := rotated(a.Want, cos, sin, func(in, cos, sin []float32, j int) float64 {
+						return math.Abs(float64(in[j])*float64(cos[j])) + math.Abs(turned(in, j)*float64(sin[j]))
+					}).Data
+					for i := range y {
+						y[i] += size[i] * 0x3p-24
+					}
+					return y
+				}
+				b.Want, b.Acc, b.AccRMS, b.Sto, b.StoRMS = want, through(b.Acc), through(b.AccRMS), through(b.Sto), through(b.StoRMS)
+				return b, nil
+			}}, nil
+		}},
+		formula("L06", "i/Dh", "the exponent is i/Dh, not 2i/Dh: the frequencies of heads twice as wide", "the frequencies are theta^(-2i/Dh), i < Dh/2", func(s *Site, position, i int) float64 {
 			return float64(float32(position) * (1 / float32(math.Pow(s.Config.Text.RopeTheta, float64(i)/float64(s.Config.Text.HeadDim)))))
 		}),
-		table("L06", "half of Dh", "the frequencies are those of heads half as wide", "head_dim: hidden_size over num_attention_heads, unless the configuration says otherwise", func(s *Site, position, i int) float64 {
+		formula("L06", "half of Dh", "the frequencies are those of heads half as wide", "head_dim: hidden_size over num_attention_heads, unless the configuration says otherwise", func(s *Site, position, i int) float64 {
 			return float64(float32(position) * (1 / float32(math.Pow(s.Config.Text.RopeTheta, 4*float64(i)/float64(s.Config.Text.HeadDim)))))
 		}),
 		{ID: "L07", Text: "positions are counted from 1", Look: "positions are counted from 0", Kinds: kinds(shapes.RotaryCos, shapes.RotarySin), Make: func(s *Site) (*Alternative, error) {
@@ -134,7 +189,7 @@ func decoder() []Bug {
 		table("L09", "", "the angles are computed in float64", "transformers' angles are products of float32", func(s *Site, position, i int) float64 {
 			return float64(position) * math.Pow(s.Config.Text.RopeTheta, -2*float64(i)/float64(s.Config.Text.HeadDim))
 		}),
-		table("L36", "", "the frequencies are scaled as for Llama 3.1, by 8 from a context of 8192", "rope_scaling: this model has none", func(s *Site, position, i int) float64 {
+		formula("L36", "", "the frequencies are scaled as for Llama 3.1, by 8 from a context of 8192", "rope_scaling: this model has none", func(s *Site, position, i int) float64 {
 			return float64(float32(position) * float32(scaledAsLlama31(exact(s, i))))
 		}),
 		table("L37", "", "each angle is the one before times theta^(-2/Dh), in float32", "each frequency by itself, then times the position: products of products drift", func(s *Site, position, i int) float64 {
@@ -153,8 +208,11 @@ func decoder() []Bug {
 			Make: func(s *Site) (*Alternative, error) { return s.keyHeads(func(int) int { return 0 }) }},
 		masking("L14", "one ahead", "every position sees the next one too", func(i, j int) bool { return j <= i+1 }),
 		masking("L14", "not itself", "no position sees itself", func(i, j int) bool { return j < i || i == 0 && j == 0 }),
+		hiding("L14", "not itself, in the scores", "no position sees itself: the mask is in the scores", "the causal mask: query i sees keys j <= i", (*Site).text, func(i, j int) bool { return j < i || i == 0 && j == 0 }),
 		masking("L15", "", "there is no mask", func(i, j int) bool { return true }),
 		masking("L17", "", "the mask is upside down: positions see what comes after them", func(i, j int) bool { return j >= i }),
+		hiding("L17", "in the scores", "the mask is upside down, in the scores", "the causal mask: query i sees keys j <= i", (*Site).text, func(i, j int) bool { return j >= i }),
+		hiding("L35", "in the scores", "the scores see only 32 positions back: a sliding window", "the causal mask: query i sees keys j <= i", (*Site).text, func(i, j int) bool { return j > i-32 }),
 		masking("L35", "", "positions see only 32 positions back: a sliding window", func(i, j int) bool { return j <= i && j > i-32 }),
 		rms("L20", "the mean is subtracted: LayerNorm", "the kind of the norm", func(x []float32, eps float64) (float64, float64) {
 			mean, variance := moments(x)
@@ -200,7 +258,13 @@ func decoder() []Bug {
 		{ID: "L33", Text: "the residual is not added: the branch stands alone", Look: "the two inputs of the sum", Kinds: kinds(shapes.Add), Make: func(s *Site) (*Alternative, error) { return s.sum(0, 1) }},
 		{ID: "L33", Name: "branch", Text: "the branch is not added: the residual stands alone", Look: "the two inputs of the sum", Kinds: kinds(shapes.Add), Make: func(s *Site) (*Alternative, error) { return s.sum(1, 0) }},
 		{ID: "L33", Name: "difference", Text: "the branch is subtracted", Look: "the sign in the sum", Kinds: kinds(shapes.Add), Make: func(s *Site) (*Alternative, error) { return s.sum(1, -1) }},
-		{ID: "L33", Name: "twice", Text: "the branch is added twice", Look: "a sum in place and another one behind it", Kinds: kinds(shapes.Add), Make: func(s *Site) (*Alternative, error) { return s.sum(1, 2) }},
+		{ID: "L33", Name: "twice", Text: "the branch is added twice", Look: "a sum in place and another one behind it", Kinds: kinds(shapes.Add), Make: func(s *Site) (*Alternative, error) {
+			a, err := s.right()
+			if err != nil {
+				return nil, err
+			}
+			return s.reading(a.Want, s.Inputs[1])
+		}},
 		{ID: "L34", Text: "the residual is added to the norm's output and not to its input", Look: "pre-norm: the residual stream goes around the norm", Kinds: kinds(shapes.Add), Make: func(s *Site) (*Alternative, error) {
 			return s.residualOf()
 		}},
@@ -259,6 +323,32 @@ func (s *Site) table(angle func(s *Site, position, i int) float64, store func(x 
 		}
 	}
 	return s.value(y)
+}
+
+// loosened allows for two more roundings of each angle.
+func (s *Site) loosened(a *Alternative, angle func(s *Site, position, i int) float64) *Alternative {
+	slope := math.Sin
+	if s.Node.Kind == shapes.RotarySin {
+		slope = math.Cos
+	}
+	return &Alternative{Want: a.Want, node: a.node, budget: func() (compare.Budget, error) {
+		b, err := a.budget()
+		if err != nil {
+			return b, err
+		}
+		b.Acc, b.AccRMS, b.Pool = slices.Clone(b.Acc), slices.Clone(b.AccRMS), compare.Whole
+		if b.Acc == nil {
+			b.Acc, b.AccRMS = make([]float32, len(a.Want.Data)), make([]float32, len(a.Want.Data))
+		}
+		for i := range a.Want.Data {
+			width := a.Want.Cols()
+			x := angle(s, s.Prompt.PositionIDs[i/width], i%width%(width/2))
+			more := float32(math.Abs(x*slope(x)) * 0x1p-23)
+			b.Acc[i] += more
+			b.AccRMS[i] += more
+		}
+		return b, nil
+	}}
 }
 
 // keyHeads evaluates an attention in which query head h meets the key head of its choice: once for each distance between the two, with
@@ -330,6 +420,28 @@ func masking(id, name, text string, sees func(i, j int) bool) Bug {
 		n := s.Node
 		n.Causal = false
 		return s.run(s.eval, n, []shapes.Tensor{x})
+	}}
+}
+
+// hiding is a mask in the scores that hides what the right one shows: sees says whether query i sees key j.
+func hiding(id, name, text, look string, only func(s *Site) bool, sees func(i, j int) bool) Bug {
+	return Bug{ID: id, Name: name, Text: text, Look: look, Kinds: kinds(shapes.Scores), Only: only, Make: func(s *Site) (*Alternative, error) {
+		a, err := s.right()
+		if err != nil {
+			return nil, err
+		}
+		want := shapes.Tensor{Shape: a.Want.Shape, Data: slices.Clone(a.Want.Data)}
+		t, l := want.Shape[len(want.Shape)-2], want.Cols()
+		for i := range want.Data {
+			if !sees(i/l%t+l-t, i%l) {
+				want.Data[i] = float32(math.Inf(-1))
+			}
+		}
+		return &Alternative{Want: want, node: a.node, budget: func() (compare.Budget, error) {
+			b, err := a.budget()
+			b.Want = want
+			return b, err
+		}}, nil
 	}}
 }
 

@@ -155,21 +155,28 @@ func (u unpadder) unpad(original, grid shapes.Size) (offset, kept shapes.Size) {
 	}
 	kept = grid
 	if wide(float64(original.W)/float64(original.H), float64(grid.W)/float64(grid.H)) {
-		h := scaled(float64(original.H), float64(grid.W), float64(original.W))
-		offset.H = (grid.H - h) / 2
-		kept.H = grid.H - 2*offset.H
-		if u.odd {
-			kept.H = h
-		}
+		offset.H, kept.H = u.cut(grid.H, scaled(float64(original.H), float64(grid.W), float64(original.W)))
 	} else {
-		w := scaled(float64(original.W), float64(grid.H), float64(original.H))
-		offset.W = (grid.W - w) / 2
-		kept.W = grid.W - 2*offset.W
-		if u.odd {
-			kept.W = w
-		}
+		offset.W, kept.W = u.cut(grid.W, scaled(float64(original.W), float64(grid.H), float64(original.H)))
 	}
 	return offset, kept
+}
+
+// cut is the slice [pad : n - pad] of n, pad = (n - kept) // 2, as Python has it: a number below 0 is counted from the end.
+func (u unpadder) cut(n, kept int) (from, length int) {
+	pad := (n - kept) >> 1
+	to := n - pad
+	if u.odd {
+		to = pad + kept
+	}
+	within := func(i int) int {
+		if i < 0 {
+			i += n
+		}
+		return min(max(i, 0), n)
+	}
+	from = within(pad)
+	return from, max(0, within(to)-from)
 }
 
 // canvasBy is SelectBestResolution with its rules changed.
@@ -282,6 +289,7 @@ func packing() []Bug {
 			}
 			return 0
 		}}.unpad}),
+		bug("K16", "whatever comes", "the scale is the inverse one, and what is longer than the grid is cut from its end", "unpad_image scales by grid over picture", packer{unpad: unpadder{scaled: func(a, b, c float64) int { return int(a * (c / b)) }}.unpad}),
 		bug("K18", "", "the grid is read column by column, a newline after each column", "rows of cells, a newline after each row", packer{newline: "columns"}),
 		bug("K20", "", "the aspect is height over width", "unpad_image compares width over height", packer{unpad: unpadder{wide: func(r, g float64) bool { return 1/r > g }}.unpad}),
 		bug("K25", "", "the grid is unpadded at its end only", "unpad_image cuts the same number on both sides", packer{unpad: func(o, g shapes.Size) (shapes.Size, shapes.Size) {

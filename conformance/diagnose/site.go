@@ -204,13 +204,18 @@ func (s *Site) moved(want shapes.Tensor) (*Alternative, error) {
 	return &Alternative{Want: want, node: n, budget: func() (compare.Budget, error) { return b, nil }}, nil
 }
 
-// each computes an elementwise function of the first input in float64.
-func (s *Site) each(f func(x float64) float64) (*Alternative, error) {
+// each computes an elementwise function of the first input in float64. kind is that of the right function of the sort, "" is the node's own:
+// a function that cancels has other limits than one that does not.
+func (s *Site) each(kind shapes.Kind, f func(x float64) float64) (*Alternative, error) {
 	y := shapes.NewTensor(s.Inputs[0].Shape...)
 	for i, v := range s.Inputs[0].Data {
 		y.Data[i] = float32(f(float64(v)))
 	}
-	return s.value(y)
+	n := s.Node
+	if kind != "" {
+		n.Kind = kind
+	}
+	return &Alternative{Want: y, node: n, budget: func() (compare.Budget, error) { return s.eval.BudgetDerived(n, s.Inputs, s.Derived, y, s.As) }}, nil
 }
 
 // scaled multiplies the right result; the limits are those of the right one, scaled.
@@ -254,11 +259,11 @@ func (a *Alternative) rearranged(move func(x []float32) []float32, shape []int, 
 			return y
 		}
 		b.Want, b.Acc, b.AccRMS, b.Sto, b.StoRMS = want, some(b.Acc), some(b.AccRMS), some(b.Sto), some(b.StoRMS)
-		if b.Copy && factor != 0 { // a copy that was scaled is rounded once more
+		if b.Copy && factor != 0 { // a copy that was scaled is rounded once more, and so is the factor
 			n := len(want.Data)
-			b.Copy, b.Acc, b.AccRMS = false, make([]float32, n), make([]float32, n)
+			b.Copy, b.Acc, b.AccRMS, b.Tilt = false, make([]float32, n), make([]float32, n), b.Tilt+0x1p-24
 			for i, v := range want.Data {
-				m := float32(math.Abs(float64(v)) * 0x1p-24)
+				m := float32(math.Abs(float64(v)) * 0x1p-23)
 				b.Acc[i], b.AccRMS[i] = m, m
 			}
 		}

@@ -8,18 +8,19 @@ import (
 	"github.com/llavaref/llavaref/shapes"
 )
 
-// The activation functions that are taken for one another.
+// The activation functions that are taken for one another, and the kind of node whose rounding they have; "" is the node's own.
 var activations = []struct {
 	name string
+	kind shapes.Kind
 	f    func(x float64) float64
 }{
-	{"GELU with erf", func(x float64) float64 { return x / 2 * (1 + math.Erf(x/math.Sqrt2)) }},
-	{"GELU with tanh", func(x float64) float64 { return x / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x))) }},
-	{"QuickGELU", func(x float64) float64 { return x / (1 + math.Exp(-1.702*x)) }},
-	{"SiLU", func(x float64) float64 { return x / (1 + math.Exp(-x)) }},
-	{"ReLU", func(x float64) float64 { return max(x, 0) }},
-	{"QuickGELU with 1.7", func(x float64) float64 { return x / (1 + math.Exp(-1.7*x)) }},
-	{"no function at all", func(x float64) float64 { return x }},
+	{"GELU with erf", shapes.GELU, func(x float64) float64 { return x / 2 * (1 + math.Erf(x/math.Sqrt2)) }},
+	{"GELU with tanh", shapes.GELU, func(x float64) float64 { return x / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x))) }},
+	{"QuickGELU", shapes.QuickGELU, func(x float64) float64 { return x / (1 + math.Exp(-1.702*x)) }},
+	{"SiLU", shapes.SiLU, func(x float64) float64 { return x / (1 + math.Exp(-x)) }},
+	{"ReLU", "", func(x float64) float64 { return max(x, 0) }},
+	{"QuickGELU with 1.7", shapes.QuickGELU, func(x float64) float64 { return x / (1 + math.Exp(-1.7*x)) }},
+	{"no function at all", "", func(x float64) float64 { return x }},
 }
 
 // activationBugs are the wrong functions at nodes of one kind. ids gives the id of each; functions that are not in it have the id of "".
@@ -34,7 +35,7 @@ func activationBugs(kind shapes.Kind, right, look string, ids map[string]string)
 			id = ids[""]
 		}
 		bugs = append(bugs, Bug{ID: id, Name: a.name, Text: "the activation is " + a.name + ", not " + right, Look: look, Kinds: kinds(kind),
-			Make: func(s *Site) (*Alternative, error) { return s.each(a.f) }})
+			Make: func(s *Site) (*Alternative, error) { return s.each(a.kind, a.f) }})
 	}
 	return bugs
 }
@@ -146,6 +147,7 @@ func tower() []Bug {
 			}
 			return s.reading(x)
 		}},
+		hiding("V13", "in the scores", "the tower has a causal mask, in the scores", "the tower's attention sees every position of its tile", (*Site).vision, func(i, j int) bool { return j <= i }),
 		{ID: "V15", Text: "the bias is missing", Look: "whether the bias was loaded and is added", Kinds: kinds(shapes.Linear), Only: func(s *Site) bool { return s.vision() && len(s.Node.Params) > 1 },
 			Make: func(s *Site) (*Alternative, error) {
 				return s.as(func(n *shapes.Node) { n.Params = n.Params[:1] })
@@ -181,13 +183,11 @@ func tower() []Bug {
 			order := interleaved(s.Inputs[0].Cols(), s.Node.Heads)
 			return s.reading(columns(s.Inputs[0], order), columns(s.Inputs[1], order))
 		}},
-		{ID: "V24", Text: "the heads are put side by side in another order: channels first", Look: "the transpose before the reshape behind the attention", Kinds: kinds(shapes.Context), Make: func(s *Site) (*Alternative, error) {
-			a, err := s.right()
-			if err != nil {
-				return nil, err
-			}
-			width := a.Want.Cols()
-			return a.permuted(1, spread(len(a.Want.Data), width, interleaved(width, s.Node.Heads)), a.Want.Shape), nil
+		{ID: "V24", Text: "the heads are put side by side channels first: channel d of head h at d H + h", Look: "the transpose before the reshape behind the attention", Kinds: kinds(shapes.Context), Make: func(s *Site) (*Alternative, error) {
+			return s.contextOf(func(j, heads, each int) int { return j%heads*each + j/heads })
+		}},
+		{ID: "V24", Name: "taken apart", Text: "the channels of the heads are taken apart as if channel d of head h stood at d H + h", Look: "the transpose before the reshape behind the attention", Kinds: kinds(shapes.Context), Make: func(s *Site) (*Alternative, error) {
+			return s.contextOf(func(j, heads, each int) int { return j%each*heads + j/each })
 		}},
 		{ID: "V25", Text: "no transpose behind the attention: the values of head after head are read as rows", Look: "the transpose from [heads, positions, width] to [positions, heads, width]", Kinds: kinds(shapes.Context), Make: func(s *Site) (*Alternative, error) {
 			a, err := s.right()
@@ -231,8 +231,29 @@ func tower() []Bug {
 			return s.scaled(k.factor(width, model))
 		}})
 	}
+	for _, k := range []struct {
+		name, text string
+		factor     func(width, model float64) float64
+	}{
+		{"queries", "the queries are scaled by 1/sqrt(Dh): what is shown is not the projection itself", func(width, _ float64) float64 { return 1 / math.Sqrt(width) }},
+		{"queries, heads", "the queries are scaled by the number of heads, 1/sqrt(H)", func(width, model float64) float64 { return math.Sqrt(width / model) }},
+	} {
+		bugs = append(bugs, Bug{ID: "V12", Name: k.name, Text: k.text, Look: "the scale is 1/sqrt of the width of one head, once, and belongs to the scores", Kinds: kinds(shapes.Linear), Only: func(s *Site) bool { return s.vision() && s.is("q_proj") }, Make: func(s *Site) (*Alternative, error) {
+			return s.scaled(k.factor(float64(s.Config.Vision.HeadDim()), float64(s.Config.Vision.HiddenSize)))
+		}})
+	}
 	return append(bugs, activationBugs(shapes.QuickGELU, "QuickGELU", "hidden_act of vision_config is quick_gelu: x sigmoid(1.702 x)",
 		map[string]string{"GELU with erf": "V10", "GELU with tanh": "V10", "SiLU": "V11", "QuickGELU with 1.7": "V11", "": "V10"})...)
+}
+
+// contextOf is the attention's output with its channels in another order: channel j is that of from.
+func (s *Site) contextOf(from func(j, heads, each int) int) (*Alternative, error) {
+	a, err := s.right()
+	if err != nil {
+		return nil, err
+	}
+	width, heads := a.Want.Cols(), s.Node.Heads
+	return a.permuted(1, spread(len(a.Want.Data), width, count(width, func(j int) int { return from(j, heads, width/heads) })), a.Want.Shape), nil
 }
 
 // drops says whether the class token is to be dropped.
