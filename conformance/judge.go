@@ -39,6 +39,7 @@ type judge struct {
 	progress func(nodes int)
 	reread   Rereader // nil if there is one reading only
 	rereads  int
+	placed   int // failing checks for which it was looked where they are wrong
 
 	nodes   []shapes.Node // that the prompt has
 	byName  map[string]shapes.Node
@@ -317,6 +318,9 @@ func (j *judge) localCheck(n shapes.Node, inputs []shapes.Tensor, derived []*com
 	if c.Result == Fail {
 		census := compare.TakeCensus(b, n, got, maxSites)
 		c.Census = &census
+		if slices.Equal(got.Shape, want.Shape) {
+			c.Where = j.tell(n, got.Shape, upTo(len(got.Data)), func() []float64 { return compare.Excess(b, n, got) })
+		}
 		j.blame(Failure{Node: n, View: Local, Inputs: inputs, Derived: derived, Got: got, Ratio: c.Ratio})
 	}
 	return c
@@ -453,8 +457,25 @@ func (j *judge) drift(n shapes.Node, t shapes.Tensor, from int) Check {
 		}
 		return v
 	}
-	j.decide(&c, j.met[n.Name], as(j.met[n.Name]), func(class compare.Class) bool { return as(class).Pass })
+	v := as(j.met[n.Name])
+	j.decide(&c, j.met[n.Name], v, func(class compare.Class) bool { return as(class).Pass })
+	if c.Result == Fail && len(n.Shape) > 0 {
+		as(j.met[n.Name]) // its limits again
+		c.Where = j.tell(n, truth.Shape, kept(truth, first, len(in.Got)), func() []float64 { return compare.DriftExcess(in) })
+	}
 	return c
+}
+
+// kept are the places in a node of its kept entries, from a kept row on.
+func kept(truth *golden.NodeTruth, first, entries int) []int {
+	s := truth.Sample
+	columns := truth.Shape[len(truth.Shape)-1]
+	out := make([]int, entries)
+	for i := range out {
+		e := first*s.PerRow() + i
+		out[i] = s.Row(e/s.PerRow())*columns + s.Column(e)
+	}
+	return out
 }
 
 // whereInNode turns the number of a kept row or a kept entry, counted from a first row on, into an index of the node.

@@ -101,6 +101,7 @@ type Check struct {
 	Holds   compare.Class   // where a local check fails and Fits is not empty: Fits again if all values are numbers of that class
 	Derived []string        // inputs that the engine does not expose and that the reference evaluated from those before them
 	Census  *compare.Census // where a local check fails
+	Where   *compare.Slice  // of a failing check: the part of the tensor that tells most about where it is wrong; nil if none does
 	Tokens  map[compare.TokenVerdict]int
 	Causes  []Cause // of a failing local or contract check: what reproduces the engine's tensor, best first
 	Behind  string  // node with the convention that an accumulated or logits check is off for, or cannot be told apart from a bug for

@@ -152,3 +152,26 @@ func quotient(a, b float64) float64 {
 	}
 	return a / b
 }
+
+// entryFactor is by how much an entry's error may exceed the limit of its row's root mean square by chance.
+const entryFactor = 3
+
+// DriftExcess is, for each kept entry, its error over the most that is noise, by the limit of its row; beyond 1 the entry is wrong.
+func DriftExcess(in DriftInput) []float64 {
+	g := gather(in)
+	whole := math.Sqrt((g.rest.values + g.massive.values) / float64(max(g.entries, 1)))
+	out := make([]float64, len(in.Want))
+	for j, want := range in.Want {
+		if math.IsInf(float64(want), -1) {
+			continue
+		}
+		d := float64(in.Got[j]) - float64(want)
+		if !finite(d) {
+			out[j] = Worse
+			continue
+		}
+		row := max(float64(in.RowRMS[j/in.PerRow]), whole*rowFloor, math.Abs(float64(want)))
+		out[j] = quotient(math.Abs(d), entryFactor*in.limit(max(in.Floors.WorstRow, minimumRowFloor(in.Class)))*row)
+	}
+	return out
+}

@@ -433,6 +433,9 @@ func detail(id string, n conformance.Node) htmlNode {
 		if c.Census != nil {
 			out.census(*c.Census)
 		}
+		if told := where(n, c); told != "" {
+			out.Lines = append(out.Lines, told)
+		}
 	}
 	return out
 }

@@ -137,6 +137,7 @@ type jsonCheck struct {
 	Fits    string         `json:"fits,omitempty"`
 	Derived []string       `json:"derived,omitempty"`
 	Census  *jsonCensus    `json:"census,omitempty"`
+	Where   *jsonWhere     `json:"where,omitempty"`
 	Tokens  map[string]int `json:"tokens,omitempty"`
 	Causes  []jsonCause    `json:"causes,omitempty"`
 	Behind  string         `json:"behind,omitempty"`
@@ -167,6 +168,14 @@ type jsonCensus struct {
 	Worst    []jsonSite `json:"worst"`
 	Axes     []jsonAxis `json:"axes"`
 	Maps     []jsonMap  `json:"maps,omitempty"`
+}
+
+type jsonWhere struct {
+	Text       string `json:"text"`
+	Bad        int    `json:"bad"`
+	Entries    int    `json:"entries"`
+	AllBad     int    `json:"all_bad"`
+	AllEntries int    `json:"all_entries"`
 }
 
 type jsonMap struct {
@@ -258,6 +267,9 @@ func checkDoc(c conformance.Check) jsonCheck {
 		}
 	}
 	d.Causes, d.Behind = causeDocs(c.Causes), c.Behind
+	if w := c.Where; w != nil {
+		d.Where = &jsonWhere{w.Text, w.Bad, w.Size, w.AllBad, w.All}
+	}
 	if c.Census != nil {
 		d.Census = censusDoc(*c.Census)
 	}

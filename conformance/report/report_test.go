@@ -75,6 +75,7 @@ func failing() conformance.Run {
 		Axes: []compare.Axis{axis}, Narrowest: &axis,
 		Maps: []compare.Map{{Rows: compare.Span{Letter: "S", Length: 4, Cells: 2}, Cols: compare.Span{Letter: "C", Length: 64, Cells: 3}, Excess: []float32{0, 0.5, 0, math.MaxFloat32, 6.3e4, 0}}},
 	}
+	wrong.Where = &compare.Slice{Text: "tile 1, there channels 4 to 7", Bad: 47, Size: 60, AllBad: 48, All: 3072}
 	wrong.Causes = []conformance.Cause{
 		{ID: "J01", Text: "the activation is GELU by tanh, not by erf", Look: "the projector's activation <b>", Ratio: 0.4},
 		{ID: "P23", Text: "the vertical pass comes first", Ratio: 0.9, Convention: "Pillow 13"},

@@ -415,6 +415,9 @@ func nodeFindings(n conformance.Node, only conformance.View) []string {
 		if c.Census != nil {
 			out = append(out, census(*c.Census)...)
 		}
+		if told := where(n, c); told != "" {
+			out = append(out, "  "+told)
+		}
 		if c.Fits != "" && c.View == only {
 			out = append(out, fmt.Sprintf("  this check would pass in class %s", c.Fits))
 		}
@@ -475,6 +478,15 @@ func extent(c compare.Census) []string {
 		out = append(out, fmt.Sprintf("  %.0f %% of the difference is at %s = %d, of 0 to %d", 100*a.Share, a.Letter, a.Index, a.Length-1))
 	}
 	return out
+}
+
+// where says which part of a tensor tells most about where it is wrong. What a local check says is said once.
+func where(n conformance.Node, c conformance.Check) string {
+	if local, ok := n.Check(conformance.Local); c.Where == nil || c.View == conformance.Accumulated && ok && local.Result == conformance.Fail {
+		return ""
+	}
+	w := c.Where
+	return fmt.Sprintf("%d of the %d wrong entries lie in %s, which is %.2g %% of the %d looked at", w.Bad, w.AllBad, w.Text, 100*float64(w.Size)/float64(max(w.All, 1)), w.All)
 }
 
 // index is the place of an entry: "[1, 3, 17]".
