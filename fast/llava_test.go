@@ -1,10 +1,12 @@
 package fast
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"testing"
@@ -494,19 +496,81 @@ func TestTheRotaryTableIsTheReferences(t *testing.T) {
 	}
 }
 
-// Labels change nothing of the numbers, and name every part of the model.
+// labelsNow are the pprof labels of the goroutine that calls it, as the profile of goroutines shows them.
+func labelsNow(t testing.TB) map[string]string {
+	t.Helper()
+	var text strings.Builder
+	if err := pprof.Lookup("goroutine").WriteTo(&text, 1); err != nil {
+		t.Fatal(err)
+	}
+	for entry := range strings.SplitSeq(text.String(), "\n\n") {
+		if !strings.Contains(entry, "fast.labelsNow") {
+			continue
+		}
+		labels := map[string]string{}
+		if _, list, ok := strings.Cut(entry, "# labels: "); ok {
+			list, _, _ = strings.Cut(list, "\n")
+			if err := json.Unmarshal([]byte(list), &labels); err != nil {
+				t.Fatalf("%s: %v", list, err)
+			}
+		}
+		return labels
+	}
+	t.Fatal("the profile has no goroutine that makes it")
+	return nil
+}
+
+// Labels change nothing of the numbers, and while a node is made they name its layer and its operation: those of the table are the node's name.
 func TestLabelsNameLayersAndOperations(t *testing.T) {
 	c := small(t, "tiny-1.6")
 	in := prompt(t, c, portrait)
 	want := forward(t, model(t, c, Options{Threads: 2}), in, nil)
 	m := model(t, c, Options{Threads: 2, Labels: true})
 	differ(t, "with labels", forward(t, m, in, nil).Data, want.Data)
-	for _, l := range []label{{visionEnds, 0, "patch_embedding"}, {visionLayer, 1, "mlp.fc2"}, {visionLayer, 0, "attention"}, {projectorLayer, 0, "act"}, {textLayer, 2, "attention"}, {textLayer, 2, "mlp.gated"}, {lmHeadLayer, 0, "lm_head"}} {
-		if m.labels.known[l] == nil {
-			t.Errorf("%+v never ran", l)
-		}
-	}
 	if m.labels.known[label{visionLayer, 2, "q_proj"}] != nil {
 		t.Error("the layer behind the features ran")
+	}
+
+	nodes := map[string][2]string{ // layer and op
+		shapes.VisionTower + ".embeddings.patch_embedding": {"vision", "patch_embedding"},
+		shapes.VisionTower + ".embeddings":                 {"vision", "embeddings"},
+		shapes.VisionTower + ".pre_layrnorm":               {"vision", "pre_layrnorm"},
+		shapes.Projector + ".linear_1":                     {"projector", "linear_1"},
+		shapes.Projector + ".act":                          {"projector", "act"},
+		shapes.Projector + ".linear_2":                     {"projector", "linear_2"},
+		shapes.TextModel + ".embed_tokens":                 {"text", "embed_tokens"},
+		shapes.NodeCos:                                     {"text", "rotary_emb"},
+		shapes.TextModel + ".norm":                         {"text", "norm"},
+		shapes.LMHead:                                      {"lm_head", "lm_head"},
+	}
+	for i := range 3 {
+		for _, leaf := range []string{"layer_norm1", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.context", "self_attn.out_proj", "residual_attn", "layer_norm2", "mlp.fc1", "mlp.activation_fn", "mlp.fc2"} {
+			nodes[shapes.VisionLayer(i)+"."+leaf] = [2]string{fmt.Sprintf("vision.%d", i), strings.TrimPrefix(leaf, "self_attn.")}
+		}
+		for _, leaf := range []string{"input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.rope_q", "self_attn.rope_k", "self_attn.context", "self_attn.o_proj", "residual_attn", "post_attention_layernorm", "mlp.gate_proj", "mlp.up_proj", "mlp.gated", "mlp.down_proj"} {
+			nodes[shapes.TextLayer(i)+"."+leaf] = [2]string{fmt.Sprintf("text.%d", i), strings.TrimPrefix(leaf, "self_attn.")}
+		}
+		nodes[shapes.VisionLayer(i)] = [2]string{fmt.Sprintf("vision.%d", i), "residual_mlp"}
+		nodes[shapes.TextLayer(i)] = [2]string{fmt.Sprintf("text.%d", i), "residual_mlp"}
+	}
+	together := map[string]string{"context": "attention", "rope_q": "rope", "rope_k": "rope"} // operations that make more than their node
+	forward(t, m, in, func(node string, _ shapes.Tensor) {
+		want, ok := nodes[node]
+		if !ok {
+			return // copies, and what only a probe sees
+		}
+		delete(nodes, node)
+		if op, ok := together[want[1]]; ok {
+			want[1] = op
+		}
+		if got := labelsNow(t); got["layer"] != want[0] || got["op"] != want[1] {
+			t.Errorf("%s: labels %v, want layer %s, op %s", node, got, want[0], want[1])
+		}
+	})
+	for node := range nodes {
+		t.Errorf("%s is not shown", node)
+	}
+	if got := labelsNow(t); len(got) > 0 {
+		t.Errorf("labels %v are left when all is done", got)
 	}
 }

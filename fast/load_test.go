@@ -190,6 +190,35 @@ func TestTheWholeModelFits22GB(t *testing.T) {
 	}
 }
 
+// A model that does not fit is refused before a value is read, from a checkpoint and from a file.
+func TestAModelThatDoesNotFitIsNotOpened(t *testing.T) {
+	c, o := config(t, "tiny-1.6"), Options{Threads: 1, ContextLength: 1 << 24}
+	need, err := MemoryOf(c, kernel.BF16, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if available, known := availableMemory(); !known || available > need.Total() {
+		t.Skipf("%d bytes are available (known: %t), and the largest context takes only %d", available, known, need.Total())
+	}
+	w := silent{checkpoint.Synthetic(c, 0), func(string, int, []float32) { t.Error("values are read") }}
+	path, _ := written(t, "tiny-1.6")
+	for name, open := range map[string]func() (*Llava, error){
+		"checkpoint": func() (*Llava, error) { return New(c, liar{w}, o) },
+		"file": func() (*Llava, error) {
+			o := o
+			o.Progress = func(int64, int64) { t.Error("values are read") }
+			return OpenFile(path, o)
+		},
+	} {
+		if m, err := open(); err == nil || !strings.HasPrefix(err.Error(), "fast: memory: the model takes") {
+			t.Errorf("%s: error %v, want one about memory", name, err)
+			if err == nil {
+				m.Close()
+			}
+		}
+	}
+}
+
 // What is counted beforehand is what is taken.
 func TestMemoryIsCountedRight(t *testing.T) {
 	c := small(t, "tiny-1.6")
