@@ -7,7 +7,9 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"time"
 	"unsafe"
 )
 
@@ -414,27 +416,58 @@ func TestPoolEnds(t *testing.T) {
 	}
 }
 
-// TestPoolSleeps holds that helpers that went to sleep come back.
-func TestPoolSleeps(t *testing.T) {
-	pool := NewPool(3)
+// TestPoolWaits holds that a thread that slept until the tasks of others are done is woken.
+func TestPoolWaits(t *testing.T) {
+	defer func(was time.Duration) { patience = was }(patience)
+	patience = 0
+	pool := NewPool(2)
 	defer pool.Close()
-	r := rand.New(rand.NewPCG(15, 16))
-	p := randomProduct(t, r, 0, 30, 100, 60, F32, Float32)
-	w := p.weights(t, pool, false)
-	y := make([]float32, p.m*p.n)
-	for i := range 200 {
-		if i%4 == 0 { // until all helpers sleep
-			for _, h := range pool.workers[1:] {
-				for !h.parked.Load() {
-					runtime.Gosched()
+	for range 100 {
+		var inside atomic.Int64
+		pool.phases = append(pool.phases[:0], phase{kind: probeLimit, tasks: 2})
+		pool.job = job{loop: func(at *probe) {
+			for inside.Add(1); inside.Load() < 2; { // one task each
+				runtime.Gosched()
+			}
+			for at != &pool.workers[0].probe && pool.sleepers.Load() == 0 {
+				runtime.Gosched()
+			}
+		}}
+		pool.run()
+	}
+}
+
+// TestPoolSleeps holds that helpers that went to sleep come back: with more threads than processors, with as many, and with so little
+// patience that they sleep all the time.
+func TestPoolSleeps(t *testing.T) {
+	defer func(was time.Duration) { patience = was }(patience)
+	for _, c := range []struct {
+		threads  int
+		patience time.Duration
+	}{{3, patience}, {2, patience}, {2, 0}} {
+		t.Run(fmt.Sprintf("%d threads, %v", c.threads, c.patience), func(t *testing.T) {
+			patience = c.patience
+			pool := NewPool(c.threads)
+			defer pool.Close()
+			r := rand.New(rand.NewPCG(15, 16))
+			p := randomProduct(t, r, 0, 30, 100, 60, F32, Float32)
+			w := p.weights(t, pool, false)
+			y := make([]float32, p.m*p.n)
+			for i := range 200 {
+				if i%4 == 0 { // until all helpers sleep
+					for _, h := range pool.workers[1:] {
+						for !h.parked.Load() {
+							runtime.Gosched()
+						}
+					}
+				}
+				clear(y)
+				pool.Gemm(y, p.x, p.m, w, p.bias)
+				if err := p.checkOrder(y); err != nil {
+					t.Fatal(err)
 				}
 			}
-		}
-		clear(y)
-		pool.Gemm(y, p.x, p.m, w, p.bias)
-		if err := p.checkOrder(y); err != nil {
-			t.Fatal(err)
-		}
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"runtime/pprof"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 )
 
@@ -27,12 +28,13 @@ type Pool struct {
 	freeXs func() error
 	x      unsafe.Pointer // xs, or a row of x that needs no packing
 
-	next   atomic.Int64  // the first task that nobody has taken
-	done   atomic.Int64  // tasks that have run
-	round  atomic.Uint64 // counts jobs; odd while one runs
-	inside atomic.Int64  // helpers that may be looking at the job
-	closed bool
-	labels context.Context // for the threads of the next job; nil before the first Label
+	next    atomic.Int64  // the first task that nobody has taken
+	done    atomic.Int64  // tasks that have run
+	round   atomic.Uint64 // counts jobs; odd while one runs
+	inside  atomic.Int64  // helpers that may be looking at the job
+	closed  bool
+	crowded bool            // more threads than processors
+	labels  context.Context // for the threads of the next job; nil before the first Label
 
 	sleep    sync.Mutex // for threads that have waited too long for done
 	awake    *sync.Cond
@@ -65,7 +67,7 @@ func newPool(threads int, m *implementation) *Pool {
 	if threads < 1 {
 		panic(fmt.Sprintf("kernel: NewPool: %d threads, want at least 1", threads))
 	}
-	p := &Pool{ops: &m.matmul, vector: &m.vector, limits: &m.limits}
+	p := &Pool{ops: &m.matmul, vector: &m.vector, limits: &m.limits, crowded: threads > runtime.GOMAXPROCS(0)}
 	p.awake = sync.NewCond(&p.sleep)
 	for i := range threads {
 		w := &worker{wake: make(chan struct{}, 1)}
@@ -108,10 +110,34 @@ func (p *Pool) Label(ctx context.Context) {
 // Threads is the number of threads of the pool.
 func (p *Pool) Threads() int { return len(p.workers) }
 
-// spins is how often a thread looks for what it waits for before it sleeps: a helper for a job, a thread for the tasks of others.
-// It takes some tens of microseconds, which outlasts the gap between two products of a layer. To spin for longer would
-// take the processor from the very thread that is waited for, on a machine that has other work.
-const spins = 20000
+// patience is how long a thread looks for what it waits for before it sleeps: a helper for a job, a thread for the tasks of others. To wake a thread
+// takes some 80 microseconds, so it has to outlast what one thread does alone inside of a layer: the last task of a
+// job, and what stands between two jobs. To look for longer would take the processor from other work. Tests change it.
+var patience = 500 * time.Microsecond
+
+// spins is how often a thread looks before it looks at the clock, and how often in all where there are more threads than processors:
+// there the thread that is waited for may need the processor of the one that waits.
+const spins = 2000
+
+// until looks at f until it holds, or for as long as patience says. It returns what f said last.
+func (p *Pool) until(f func() bool) bool {
+	var begin time.Time
+	for {
+		for range spins {
+			if f() {
+				return true
+			}
+		}
+		switch now := time.Now(); {
+		case p.crowded:
+			return false
+		case begin.IsZero():
+			begin = now
+		case now.Sub(begin) >= patience:
+			return f()
+		}
+	}
+}
 
 // run does the phases of the job on all threads and returns when all is done.
 func (p *Pool) run() {
@@ -143,10 +169,8 @@ func (p *Pool) run() {
 
 // await returns when so many tasks of the job have been done.
 func (p *Pool) await(tasks int64) {
-	for range spins {
-		if p.done.Load() >= tasks {
-			return
-		}
+	if p.until(func() bool { return p.done.Load() >= tasks }) {
+		return
 	}
 	p.sleep.Lock()
 	p.sleepers.Add(1) // and then look again: finish counts first and looks for sleepers then
@@ -180,17 +204,17 @@ func (p *Pool) help(w *worker) {
 	defer p.helpers.Done()
 	var seen uint64
 	for {
-		round := p.round.Load()
-		for i := 0; round == seen || round%2 == 0; i++ {
-			if i == spins {
-				w.parked.Store(true)
-				// Someone who opened a job before this saw a helper awake: look once more.
-				if r := p.round.Load(); (r == seen || r%2 == 0) || !w.parked.CompareAndSwap(true, false) {
-					<-w.wake
-				}
-				i = 0
-			}
+		var round uint64
+		open := func() bool {
 			round = p.round.Load()
+			return round != seen && round%2 == 1
+		}
+		for !p.until(open) {
+			w.parked.Store(true)
+			// Someone who opened a job before this saw a helper awake: look once more.
+			if !open() || !w.parked.CompareAndSwap(true, false) {
+				<-w.wake
+			}
 		}
 		seen = round
 		p.inside.Add(1)
