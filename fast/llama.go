@@ -86,11 +86,15 @@ func (r *run) decode(s *Session, from, to, first int) {
 		r.see(shapes.NodeCos, cos, rows, t.HeadDim)
 		r.see(shapes.NodeSin, sin, rows, t.HeadDim)
 	}
+	keep := min(max(first-from, 0), rows) // the first row of the chunk whose logits are wanted
 	for i := range m.layers {
-		r.decoderLayer(&m.layers[i], i, x, h, cos, sin, s.past.layers[i])
+		needed := 0
+		if i == len(m.layers)-1 && r.probe == nil {
+			needed = keep // no later layer attends to the others
+		}
+		r.decoderLayer(&m.layers[i], i, needed, x, h, cos, sin, s.past.layers[i])
 	}
-	keep := max(first-from, 0) // the first row of the chunk whose logits are wanted
-	if keep >= rows {
+	if keep == rows {
 		return
 	}
 	if r.probe != nil {
@@ -133,7 +137,8 @@ func (r *run) embed(x []float32, from, to int) {
 }
 
 // decoderLayer is one layer, in place: x [T, C], cos and sin [T, Dh]. h is room of the size of x; past has the positions before x, and x's afterwards.
-func (r *run) decoderLayer(l *decoderLayer, i int, x, h, cos, sin []float32, past *kernel.KV) {
+// Keys and values are made of all rows; only the rows from number needed on go through the rest of the layer, the others keep what they were.
+func (r *run) decoderLayer(l *decoderLayer, i, needed int, x, h, cos, sin []float32, past *kernel.KV) {
 	t := r.config.Text
 	rows := len(x) / t.HiddenSize
 	a := &r.arena
@@ -151,8 +156,9 @@ func (r *run) decoderLayer(l *decoderLayer, i int, x, h, cos, sin []float32, pas
 	r.label(textLayer, i, "input_layernorm")
 	r.pool.RMSNorm(h, x, t.HiddenSize, l.inputLayernorm.weight, t.RMSNormEps)
 	see(".input_layernorm", h)
+	q, context = q[needed*heads*dim:], context[needed*heads*dim:] // [T', H*Dh], T' the rows that are needed
 	r.label(textLayer, i, "q_proj")
-	r.gemm(q, h, rows, l.qProj)
+	r.gemm(q, h[needed*t.HiddenSize:], rows-needed, l.qProj)
 	see(".self_attn.q_proj", q)
 	r.label(textLayer, i, "k_proj")
 	r.gemm(k, h, rows, l.kProj)
@@ -161,7 +167,7 @@ func (r *run) decoderLayer(l *decoderLayer, i int, x, h, cos, sin []float32, pas
 	r.gemm(v, h, rows, l.vProj)
 	see(".self_attn.v_proj", v)
 	r.label(textLayer, i, "rope")
-	r.pool.Rope(q, q, heads, dim, cos, sin)
+	r.pool.Rope(q, q, heads, dim, cos[needed*dim:], sin[needed*dim:])
 	r.pool.Rope(k, k, kvHeads, dim, cos, sin)
 	if probed {
 		r.see(l.name+".self_attn.rope_q", q, rows, heads, dim)
@@ -169,6 +175,12 @@ func (r *run) decoderLayer(l *decoderLayer, i int, x, h, cos, sin []float32, pas
 	}
 	r.label(textLayer, i, "attention")
 	r.pool.Append(past, k, v)
+	if rows -= needed; rows == 0 {
+		a.used = base
+		return
+	}
+	x, h = x[needed*t.HiddenSize:], h[needed*t.HiddenSize:]                 // [T', C]
+	gate, up = gate[:rows*t.IntermediateSize], up[:rows*t.IntermediateSize] // [T', F]
 	r.pool.Attend(context, q, past, heads, float32(1/math.Sqrt(float64(dim))), true)
 	see(".self_attn.context", context)
 	r.label(textLayer, i, "o_proj")

@@ -275,6 +275,19 @@ func TestExtendKeepsTheLastRows(t *testing.T) {
 				s.Close()
 			}
 		}
+		// Rows of the last layer that no logit needs are left out, but their keys and values are not.
+		last := len(in.InputIDs) - 1
+		first, rest := cut(c, in, last)
+		s := m.NewSession()
+		if _, err := s.Extend(first, 1, nil); err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Extend(rest, 1, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		differ(t, fmt.Sprintf("chunks of %d, a token behind a prompt", chunk), got.Data, whole.Data[last*whole.Cols():])
+		s.Close()
 	}
 }
 

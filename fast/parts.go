@@ -48,7 +48,7 @@ func (m *Llava) RunDecoderLayer(i int, x []float32) error {
 		cos, sin := r.arena.take(rows*t.HeadDim), r.arena.take(rows*t.HeadDim)
 		copy(y, x)
 		rotary(cos, sin, positions, m.text.frequencies)
-		r.decoderLayer(&m.text.layers[i], i, y, h, cos, sin, past)
+		r.decoderLayer(&m.text.layers[i], i, 0, y, h, cos, sin, past)
 	})
 }
 

@@ -157,7 +157,7 @@ func (m *model) prefill(n int) *work {
 // decode is one token after a context, and a few after that one.
 func (m *model) decode(context int) *work {
 	return &work{
-		name: fmt.Sprintf("decode/context=%d", context), limit: kernel.Read, flop: promptFLOP(m.config.Text, context+1) - promptFLOP(m.config.Text, context) + headFLOP(m.config.Text),
+		name: fmt.Sprintf("decode/context=%d", context), limit: kernel.Read, flop: tokenFLOP(m.config.Text, context),
 		bytes: m.decoderBytes(context), loops: decodeLoops,
 		before: func() error { return m.reach(context) },
 		run: func() error {
@@ -227,7 +227,7 @@ func (m *model) answer(name string, tokens int) *work {
 		positions := len(in.InputIDs)
 		w.flop = towerFLOP(m.config, tiles) + projectorFLOP(m.config, tiles) + promptFLOP(m.config.Text, positions)
 		for n := positions; n < positions+tokens-1; n++ {
-			w.flop += promptFLOP(m.config.Text, n+1) - promptFLOP(m.config.Text, n) + headFLOP(m.config.Text)
+			w.flop += tokenFLOP(m.config.Text, n)
 			w.bytes += m.decoderBytes(n)
 		}
 		w.bytes += float64(m.config.FeatureLayer()) * m.matrixBytes(shapes.VisionLayer(0))
@@ -290,9 +290,16 @@ func decoderFLOP(t shapes.TextConfig, past, n int) float64 {
 
 func headFLOP(t shapes.TextConfig) float64 { return product(1, t.VocabSize, t.HiddenSize) }
 
-// promptFLOP is a prompt through the decoder, to the logits of its last position.
+// promptFLOP is a prompt through the decoder, to the logits of its last position: of the last layer, the others only have keys and values.
 func promptFLOP(t shapes.TextConfig, n int) float64 {
-	return float64(t.NumHiddenLayers)*decoderFLOP(t, 0, n) + headFLOP(t)
+	kv := t.NumKeyValueHeads * t.HeadDim
+	last := decoderFLOP(t, n-1, 1) + product(n-1, 2*kv, t.HiddenSize)
+	return float64(t.NumHiddenLayers-1)*decoderFLOP(t, 0, n) + last + headFLOP(t)
+}
+
+// tokenFLOP is one more token behind some positions.
+func tokenFLOP(t shapes.TextConfig, past int) float64 {
+	return float64(t.NumHiddenLayers)*decoderFLOP(t, past, 1) + headFLOP(t)
 }
 
 // matrixBytes is how much memory the matrices take whose names begin with something. Synthetic weights are stored as bfloat16.
