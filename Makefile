@@ -1,6 +1,6 @@
 # Everything here runs with Go alone, but for golden and golden-verify: tools/gen-golden is Python, with its versions pinned.
 
-.PHONY: check test lint results selftest golden golden-verify ci bench bench-whole bench-peers FORCE
+.PHONY: check test lint results selftest selftest-classes golden golden-verify ci bench bench-whole bench-peers FORCE
 
 check: ## the reference and the optimized engine on the embedded tiny sets, with every kernel of this machine
 	.ci/check
@@ -24,6 +24,11 @@ selftest: ## docs/selftest.md from the command that it names
 	{ printf '# What the suite catches\n\nWritten by `make selftest`: `llavaref selftest --right --format markdown`. docs/known-bugs.md has the ids. A bug is planted into a right engine, at the\nfirst node where it changes anything; the names that the diagnosis gives come from the same catalogue, so a bug that is not in it has no name.\n\nK15 and K20 cut off more than there is, so an engine with them stops or shows no tensor; P04 chooses a canvas of another number of tiles, so it shows in the\npixel values; the sums of the tiny models have no tail beyond blocks of 16. In f16 and bf16 the worst error of a right engine is at its limit exactly where a sum of two\nnumbers lies in the middle between two neighbours: half a step, no more.\n\n'; \
 	  go run ./cmd/llavaref selftest --right --format markdown; } > docs/selftest.md.tmp
 	mv docs/selftest.md.tmp docs/selftest.md
+
+selftest-classes: ## docs/selftest-classes.md from the command that it names
+	{ printf '# What the suite catches in f16 and bf16\n\nWritten by `make selftest-classes`: `llavaref selftest --class f16,bf16 --format summary`. The matrix is that of docs/selftest.md, bug by bug and prompt by prompt, with\nevery value of the wrong engine rounded to the class, and judged by the limits of the class. A survivor is a bug that is smaller than what storage rounds away: an engine\nof that class with the bug cannot be told from one without. Some bugs change nothing once their values are rounded, and are no trials.\n\n'; \
+	  go run ./cmd/llavaref selftest --class f16,bf16 --format summary; } > docs/selftest-classes.md.tmp
+	mv docs/selftest-classes.md.tmp docs/selftest-classes.md
 
 golden: ## make the golden sets and all vectors anew: tokenizers first, since the end-to-end checkpoints carry them
 	tools/gen-golden/tokenizer_run.sh

@@ -202,6 +202,37 @@ func TestTheNumberOfTokensTellsOfThePacking(t *testing.T) {
 	}
 }
 
+// The prompt of an engine that counts the class token has one image token less than there are rows; it loses the last one.
+func TestAMiscountOfImageTokensIsNamed(t *testing.T) {
+	tg := target()
+	truth, err := tg.Set.Case("image")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := truth.Inputs
+	last := len(in.InputIDs) - 1
+	for in.InputIDs[last] != tg.Set.Config.ImageTokenID {
+		last--
+	}
+	in.InputIDs = slices.Delete(slices.Clone(in.InputIDs), last, last+1)
+	in.PositionIDs = in.PositionIDs[:len(in.InputIDs)]
+	y, err := enginetest.WithRows(tg.Set.Config, tg.Weights, truth.Inputs, in, func(y shapes.Tensor) shapes.Tensor {
+		rows := y.Rows() - 1
+		return shapes.Tensor{Shape: []int{rows, y.Cols()}, Data: y.Data[:rows*y.Cols()]}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tokens := range []int{y.Rows(), 0} { // said, and not
+		r := judge(t, tg, write(t, "mini", truth.Name, tokens, y, 4, 0))
+		if r.Search == nil || !r.Search.Matched || !slices.ContainsFunc(r.Search.Nearest, func(m Match) bool { // K05 gives the same: the last row is a newline
+			return m.Keys[0] == "K19/one less" && m.Distance <= r.Search.Limit
+		}) {
+			t.Errorf("%d tokens: %+v", tokens, r.Search)
+		}
+	}
+}
+
 func TestBrokenFilesAreRefused(t *testing.T) {
 	dir := t.TempDir()
 	for name, content := range map[string]string{

@@ -265,7 +265,7 @@ const (
 // search runs known bugs through the reference on one prompt.
 func (o Output) search(ctx context.Context, t conformance.Target, truth *golden.Case, p Prompt, v Verdict, progress func(done, total int)) (*Search, error) {
 	s := &Search{Set: p.Set, Case: p.Case, Right: v.Distance, Limit: v.Limit}
-	bugs := diagnose.Catalogue()
+	bugs := slices.Concat(diagnose.Catalogue(), diagnose.Counting())
 	single := make([][]diagnose.Bug, len(bugs))
 	for i, b := range bugs {
 		single[i] = []diagnose.Bug{b}

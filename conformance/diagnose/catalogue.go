@@ -40,6 +40,23 @@ func Catalogue() []Bug {
 	return slices.Concat(loading(), tower(), projector(), packing(), merging(), decoder(), kernels())
 }
 
+// Counting lists the bugs of counting image tokens. The graph is right with them, and the prompt has another number of tokens than the images have rows, so they
+// show in what comes out and in no node.
+func Counting() []Bug {
+	bug := func(name, text string, order func(image [][]float32, base int) [][]float32) Bug {
+		p := packer{order: order}
+		return Bug{ID: "K19", Name: name, Text: text, Look: "the class token is no row of features: base features are patches, 576 of 577", Kinds: kinds(shapes.PackImageFeatures), packer: &p,
+			Make: func(s *Site) (*Alternative, error) { return s.packed(p) }}
+	}
+	return []Bug{
+		bug("one less", "each image has one token less than rows, the last row is lost", func(image [][]float32, _ int) [][]float32 { return image[:len(image)-1] }),
+		bug("one less, first", "each image has one token less than rows, the first row is lost", func(image [][]float32, _ int) [][]float32 { return image[1:] }),
+		bug("one more", "each image has one token more than rows, zeros stand there", func(image [][]float32, _ int) [][]float32 {
+			return append(slices.Clone(image), make([]float32, len(image[0])))
+		}),
+	}
+}
+
 func kinds(k ...shapes.Kind) []shapes.Kind { return k }
 
 // leaves restricts a bug to nodes of some names.

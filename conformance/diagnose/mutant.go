@@ -238,28 +238,67 @@ func (m *Model) Spread(b Bug, see func(n shapes.Node, y shapes.Tensor) bool) err
 	return err
 }
 
-// Logits are those of the model with bugs at every node where they live, [T, V]. Where a bug changes how many rows an image has, the prompt has as many
-// image tokens, as in an engine that makes its prompt by itself; with more than one image it is cut or filled up instead.
+// imageRows is how many rows each image of the prompt has with bugs; none if that cannot be told.
+func (m *Model) imageRows(bugs []Bug) []int {
+	p := packer{}
+	for _, b := range bugs {
+		if b.packer != nil {
+			p = *b.packer
+			break // the first changes the node, as in Run
+		}
+	}
+	if len(m.prompt.PixelValues.Shape) == 0 {
+		return nil
+	}
+	side := m.config.Vision.PatchesPerSide()
+	cells := shapes.NewTensor(m.prompt.PixelValues.Shape[0], side*side, 1)
+	images, ok := p.each(&Site{Config: m.config, Prompt: m.prompt}, cells, shapes.NewTensor(1))
+	if !ok {
+		return nil
+	}
+	return count(len(images), func(i int) int { return len(images[i]) })
+}
+
+func total(list []int) int {
+	n := 0
+	for _, v := range list {
+		n += v
+	}
+	return n
+}
+
+// Logits are those of the model with bugs at every node where they live, [T, V]. Where a bug changes how many rows the images have, the prompt has as many
+// image tokens, as in an engine that makes its prompt by itself.
 func (m *Model) Logits(bugs ...Bug) (shapes.Tensor, error) {
 	values, err := m.Run(bugs, nil)
 	if err != nil {
 		return shapes.Tensor{}, err
 	}
 	packed := values[shapes.NodePack]
-	if packed.Shape == nil || packed.Rows() == m.dims.R || len(m.prompt.ImageSizes) != 1 {
+	if packed.Shape == nil || packed.Rows() == m.dims.R {
 		return values[shapes.LMHead], nil
+	}
+	right, wrong := m.imageRows(nil), m.imageRows(bugs)
+	if len(right) != len(wrong) || total(right) != m.dims.R || total(wrong) != packed.Rows() { // whose rows they are is not known
+		if len(m.prompt.ImageSizes) != 1 {
+			return values[shapes.LMHead], nil
+		}
+		right, wrong = []int{m.dims.R}, []int{packed.Rows()}
 	}
 	in := m.prompt
 	in.InputIDs, in.PositionIDs = nil, nil
-	begun := false
+	image, left := 0, 0 // the image at hand, and how many of its right tokens are still to come
 	for _, id := range m.prompt.InputIDs {
-		switch {
-		case id != m.config.ImageTokenID:
+		if id != m.config.ImageTokenID {
 			in.InputIDs = append(in.InputIDs, id)
-		case !begun:
-			begun = true
-			in.InputIDs = append(in.InputIDs, slices.Repeat([]int{id}, packed.Rows())...)
+			continue
 		}
+		if left == 0 { // a new image
+			left = right[image]
+			in.InputIDs = append(in.InputIDs, slices.Repeat([]int{id}, wrong[image])...)
+			image++
+		}
+		left--
 	}
 	in.PositionIDs = count(len(in.InputIDs), func(i int) int { return i })
 	eval, err := replay.New(m.config, m.weights, in)

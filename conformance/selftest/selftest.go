@@ -248,6 +248,7 @@ func (r *runner) trial(ctx context.Context, m *diagnose.Model, set *golden.Set, 
 
 // Score sums the matrix up.
 type Score struct {
+	Class                                   compare.Class
 	Trials, Local, Drift, DriftThere, Named int
 	Silent                                  []string // bugs that change nothing in any prompt
 	Survivors                               []string // trials that no view caught: "key in set/case"
@@ -258,7 +259,7 @@ type Score struct {
 
 // Score counts.
 func (r Result) Score() Score {
-	var s Score
+	s := Score{Class: r.Class}
 	for _, b := range r.Bugs {
 		if len(b.Trials) == 0 {
 			s.Silent = append(s.Silent, b.Key)
@@ -299,7 +300,11 @@ func (r Result) Score() Score {
 }
 
 // Good says whether the suite keeps what it promises: every bug that changes anything is caught by the node's own inputs, nine of ten
-// are named, and no right engine is flagged.
+// are named, and no right engine is flagged. In f16 and bf16 a bug may be smaller than what storage rounds away: nine of ten are to be caught.
 func (s Score) Good() bool {
-	return s.Trials > 0 && s.Local == s.Trials && 10*s.Named >= 9*s.Trials && len(s.Flagged) == 0
+	caught := s.Local == s.Trials
+	if s.Class != "" && s.Class != compare.F32 {
+		caught = 10*s.Local >= 9*s.Trials
+	}
+	return s.Trials > 0 && caught && 10*s.Named >= 9*s.Trials && len(s.Flagged) == 0
 }

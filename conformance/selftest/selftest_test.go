@@ -99,6 +99,12 @@ func TestTheScoreSeesWhatIsWrong(t *testing.T) {
 			t.Errorf("%s: %v, %s", name, err, out.String())
 		}
 	}
+	ten := func(caught int, class compare.Class) Score {
+		return Score{Class: class, Trials: 10, Local: caught, Named: caught}
+	}
+	if !ten(9, compare.BF16).Good() || ten(8, compare.F16).Good() || ten(9, compare.F32).Good() {
+		t.Error("in f16 and bf16 nine of ten are to be caught, in f32 all")
+	}
 	var out bytes.Buffer
 	if err := Markdown(&out, make(func(*Result) {})); err != nil || !strings.Contains(out.String(), `does \| wrong | 1 | 1 | 12 | 1 | 1 | `+"`n`") {
 		t.Errorf("%v, %s", err, out.String())

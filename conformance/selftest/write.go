@@ -81,6 +81,14 @@ func summary(b io.Writer, r Result, item, under string) {
 	}
 }
 
+// Summary writes the sums alone, as a part of a page.
+func Summary(w io.Writer, r Result) error {
+	b := bufio.NewWriter(w)
+	fmt.Fprintf(b, "## %s\n\n", r.Class)
+	summary(b, r, "- ", "  ")
+	return b.Flush()
+}
+
 // Markdown writes the page: the sums, the matrix by bug, the prompts, the right engines.
 func Markdown(w io.Writer, r Result) error {
 	b := bufio.NewWriter(w)

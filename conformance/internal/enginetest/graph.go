@@ -120,3 +120,29 @@ func Only(keep func(n shapes.Node) bool) func(shapes.Node, shapes.Tensor, shapes
 		}
 	}
 }
+
+// WithRows are the logits of a prompt whose packed image rows are others than the right ones: as many as it has image tokens. in is the prompt that the
+// tower sees.
+func WithRows(c shapes.Config, w shapes.Weights, in, prompt shapes.Inputs, change func(packed shapes.Tensor) shapes.Tensor) (shapes.Tensor, error) {
+	values := map[string]shapes.Tensor{}
+	_, err := Graph{Config: c, Weights: w}.Forward(in, func(name string, t shapes.Tensor) {
+		if name == shapes.NodePack {
+			values[name] = change(t)
+		}
+	})
+	if err != nil {
+		return shapes.Tensor{}, err
+	}
+	e, err := replay.New(c, w, prompt)
+	if err != nil {
+		return shapes.Tensor{}, err
+	}
+	nodes := shapes.Nodes(c)
+	behind := slices.IndexFunc(nodes, func(n shapes.Node) bool { return n.Name == shapes.NodePack }) + 1
+	for _, n := range nodes[behind:] {
+		if values[n.Name], err = (Graph{}).eval(e, n, values); err != nil {
+			return shapes.Tensor{}, err
+		}
+	}
+	return values[shapes.LMHead], nil
+}
