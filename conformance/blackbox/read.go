@@ -78,8 +78,11 @@ func Read(path string) (Output, error) {
 	if err != nil {
 		return Output{}, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxFile {
-		return Output{}, fmt.Errorf("blackbox: %s: %d bytes, want a file of at most %d", path, info.Size(), maxFile)
+	if !info.Mode().IsRegular() {
+		return Output{}, fmt.Errorf("blackbox: %s: not a regular file, want a .json, .npy or .npz file", path)
+	}
+	if info.Size() == 0 || info.Size() > maxFile {
+		return Output{}, fmt.Errorf("blackbox: %s: %d bytes, want 1 to %d", path, info.Size(), maxFile)
 	}
 	out := Output{Info: conformance.Info{Name: filepath.Base(path), Arithmetic: compare.Arithmetic{Class: compare.F32}}}
 	switch filepath.Ext(path) {
@@ -171,7 +174,7 @@ func readJSON(path string, out Output) (Output, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&f); err != nil {
-		return out, fmt.Errorf("blackbox: %s: %w", path, err)
+		return out, fmt.Errorf("blackbox: %s: not the JSON of docs/black-box.md: %w", path, err)
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return out, fmt.Errorf("blackbox: %s: more data after the JSON object", path)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -193,6 +194,21 @@ func (f *modelFlags) config() (string, shapes.Config, error) {
 	}
 	c, err := readConfig(f.file)
 	return f.file, c, err
+}
+
+// checkpointConfig reads the configuration of the checkpoint in a folder.
+func checkpointConfig(dir string) (shapes.Config, error) {
+	switch info, err := os.Stat(dir); {
+	case err != nil:
+		return shapes.Config{}, err
+	case !info.IsDir():
+		return shapes.Config{}, fmt.Errorf("%s is no folder, want the folder of a checkpoint, as transformers saves it", dir)
+	}
+	c, err := readConfig(filepath.Join(dir, "config.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, fmt.Errorf("%s has no config.json, want the folder of a checkpoint, as transformers saves it", dir)
+	}
+	return c, err
 }
 
 // readConfig reads a config.json from disk.

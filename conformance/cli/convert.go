@@ -53,7 +53,7 @@ the types that they have in DIR, with a checksum for each. llavaref run reads it
 			}
 			return convertFast(cmd, dir, to)
 		}
-		cfg, err := readConfig(filepath.Join(dir, "config.json"))
+		cfg, err := checkpointConfig(dir)
 		if err != nil {
 			return err
 		}
@@ -99,7 +99,7 @@ the types that they have in DIR, with a checksum for each. llavaref run reads it
 
 // convertFast writes the optimized engine's own layout of the checkpoint in dir.
 func convertFast(cmd *cobra.Command, dir string, to checkpointFlags) error {
-	cfg, err := readConfig(filepath.Join(dir, "config.json"))
+	cfg, err := checkpointConfig(dir)
 	if err != nil {
 		return err
 	}

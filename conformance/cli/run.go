@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -104,7 +103,7 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return usage("--variant: %w", err)
 	}
-	cfg, err := readConfig(filepath.Join(f.model, "config.json"))
+	cfg, err := checkpointConfig(f.model)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"io"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,10 +33,11 @@ Exit codes: 0 complete, 1 something differs, 3 the checkpoint or its configurati
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "list every difference and every file, however many")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		dir := args[0]
-		if config == "" {
-			config = filepath.Join(dir, "config.json")
+		read := func() (shapes.Config, error) { return checkpointConfig(dir) }
+		if config != "" {
+			read = func() (shapes.Config, error) { return readConfig(config) }
 		}
-		cfg, err := readConfig(config)
+		cfg, err := read()
 		if err != nil {
 			return err
 		}

@@ -98,6 +98,8 @@ func kindOf(m fs.FileMode) string {
 		return "a symbolic link"
 	case m.IsDir():
 		return "a folder"
+	case m.IsRegular():
+		return "a file"
 	}
 	return "no regular file"
 }
