@@ -68,6 +68,7 @@ func Suggest(r *Reader, b *Binding, c shapes.Config, in shapes.Inputs, truth fun
 	}
 	p := Proposal{}
 	var found []reading
+	var alone []*array              // that are no node by themselves
 	claims := map[string][]string{} // node -> arrays
 	for _, name := range r.names {
 		unknown := slices.Contains(b.Unused, name)
@@ -80,6 +81,8 @@ func Suggest(r *Reader, b *Binding, c shapes.Config, in shapes.Inputs, truth fun
 		p.Arrays++
 		best := s.best(r.arrays[name])
 		switch {
+		case len(best) == 0 && s.summand(r.arrays[name]):
+			alone = append(alone, r.arrays[name])
 		case len(best) == 0:
 			p.Open = append(p.Open, fmt.Sprintf("%s %s: no reading fits a node that is still without an array", quote(name), list(r.arrays[name].shape)))
 		case len(best) > 1:
@@ -96,6 +99,16 @@ func Suggest(r *Reader, b *Binding, c shapes.Config, in shapes.Inputs, truth fun
 			found = append(found, best[0])
 		}
 	}
+	pairs, left := s.sums(alone)
+	for _, k := range pairs {
+		for _, node := range k.rule.Node {
+			claims[node] = append(claims[node], k.rule.Sum[0])
+		}
+		found = append(found, k)
+	}
+	for _, a := range left {
+		p.Open = append(p.Open, fmt.Sprintf("%s %s: no reading fits a node that is still without an array", quote(a.name), list(a.shape)))
+	}
 	said := map[string]bool{}
 	found = slices.DeleteFunc(found, func(k reading) bool { // what two arrays claim is nobody's
 		lost := false
@@ -109,7 +122,9 @@ func Suggest(r *Reader, b *Binding, c shapes.Config, in shapes.Inputs, truth fun
 		}
 		return lost
 	})
-	p.Explained = len(found)
+	for _, k := range found {
+		p.Explained += max(1, len(k.rule.Sum))
+	}
 	p.Rules = joinLayers(found)
 	return p
 }
@@ -257,6 +272,116 @@ func (s *suggester) single(a *array, n shapes.Node, values []float32, have norms
 		}
 	}
 	return out
+}
+
+// Limits of what is tried as a sum.
+const (
+	maxSummands = 256 // arrays
+	probed      = 64  // entries that are looked at before all are
+)
+
+// summand says whether an array has the size of a node that lies in it as it is, or with a batch of one in front.
+func (s *suggester) summand(a *array) bool {
+	if a.values == nil {
+		return false
+	}
+	return slices.ContainsFunc(s.nodes, func(n shapes.Node) bool { return s.plain(a, n) != nil })
+}
+
+// plain is the order of axes in which an array has a node's shape, without any change or with a batch of one in front; nil if it has not.
+func (s *suggester) plain(a *array, n shapes.Node) *string {
+	want, axes := n.Concrete(s.dims), ""
+	if n.Kind != shapes.Add { // no engine hands on another node as two parts
+		return nil
+	}
+	shape := a.shape
+	if len(shape) == len(want)+1 && shape[0] == 1 {
+		axes, shape = "1", shape[1:]
+		for _, d := range n.Shape {
+			axes += " " + d.Letter
+		}
+	}
+	if !slices.Equal(shape, want) {
+		return nil
+	}
+	return &axes
+}
+
+// sums tries every two arrays as a node of the residual stream: the hidden state and the residual that an engine adds up later. A pair is taken if it is the only
+// one for its node and the node the only one for it; what is left is given back.
+func (s *suggester) sums(alone []*array) (found []reading, left []*array) {
+	if len(alone) > maxSummands {
+		return nil, alone
+	}
+	values := make([][]float32, len(alone))
+	for i, a := range alone {
+		if v, err := a.values(); err == nil && len(v) == a.count() {
+			values[i] = v
+		}
+	}
+	type pair struct {
+		a, b int
+		reading
+	}
+	var all []pair
+	for _, n := range s.nodes {
+		truth := s.truth[n.Name].Data
+		best := math.Inf(1)
+		var fits []pair
+		for i, a := range alone {
+			axes := s.plain(a, n)
+			if axes == nil || values[i] == nil {
+				continue
+			}
+			for k := i + 1; k < len(alone); k++ {
+				other := s.plain(alone[k], n)
+				if other == nil || *other != *axes || values[k] == nil || !s.probe(values[i], values[k], truth) {
+					continue
+				}
+				sum := make([]float32, len(truth))
+				for e := range sum {
+					sum[e] = values[i][e] + values[k][e]
+				}
+				if e := apart(sum, truth); e <= alike {
+					best = min(best, e)
+					fits = append(fits, pair{i, k, reading{Rule{Node: Names{n.Name}, Sum: []string{a.name, alone[k].name}, Axes: *axes}, e}})
+				}
+			}
+		}
+		fits = slices.DeleteFunc(fits, func(p pair) bool { return p.err > max(muchWorse*best, exact) })
+		all = append(all, fits...)
+	}
+	claims, nodes := map[int]int{}, map[string]int{}
+	for _, p := range all {
+		claims[p.a]++
+		claims[p.b]++
+		nodes[p.rule.Node[0]]++
+	}
+	used := map[int]bool{}
+	for _, p := range all {
+		if claims[p.a] == 1 && claims[p.b] == 1 && nodes[p.rule.Node[0]] == 1 {
+			found = append(found, p.reading)
+			used[p.a], used[p.b] = true, true
+		}
+	}
+	for i, a := range alone {
+		if !used[i] {
+			left = append(left, a)
+		}
+	}
+	return found, left
+}
+
+// probe says whether a few entries of two arrays can add up to a node.
+func (s *suggester) probe(a, b, truth []float32) bool {
+	var diff, all float64
+	n := min(probed, len(truth))
+	for k := range n {
+		e := k * len(truth) / n
+		d := float64(a[e]) + float64(b[e]) - float64(truth[e])
+		diff, all = diff+d*d, all+float64(truth[e])*float64(truth[e])
+	}
+	return diff <= 16*alike*alike*all // a few entries scatter
 }
 
 // groups are the nodes that engines fuse.
@@ -416,6 +541,9 @@ func general(r Rule, layer string) []Rule {
 	if err != nil {
 		return nil
 	}
+	if r.Sum != nil {
+		return generalSum(r, i)
+	}
 	var out []Rule
 	for _, place := range number.FindAllStringIndex(r.Tensor, -1) {
 		n, err := strconv.Atoi(r.Tensor[place[0]:place[1]])
@@ -433,6 +561,31 @@ func general(r Rule, layer string) []Rule {
 			g.Node = append(g.Node, layerPath.ReplaceAllString(name, "${1}{i}"))
 		}
 		out = append(out, g)
+	}
+	return out
+}
+
+// generalSum is general for a sum: the number stands in the names of all of its arrays, at the first place where it does.
+func generalSum(r Rule, layer int) []Rule {
+	var out []Rule
+	for by := -1; by <= 1; by++ {
+		g := r
+		g.Node, g.Sum = Names{layerPath.ReplaceAllString(r.Node[0], "${1}{i}")}, nil
+		mark := "{i}"
+		if by != 0 {
+			mark = fmt.Sprintf("{i%+d}", by)
+		}
+		for _, name := range r.Sum {
+			for _, place := range number.FindAllStringIndex(name, -1) {
+				if name[place[0]:place[1]] == strconv.Itoa(layer+by) {
+					g.Sum = append(g.Sum, name[:place[0]]+mark+name[place[1]:])
+					break
+				}
+			}
+		}
+		if len(g.Sum) == len(r.Sum) {
+			out = append(out, g)
+		}
 	}
 	return out
 }
