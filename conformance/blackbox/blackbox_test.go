@@ -17,9 +17,11 @@ import (
 	"github.com/llavaref/llavaref/conformance/compare"
 	"github.com/llavaref/llavaref/conformance/diagnose"
 	"github.com/llavaref/llavaref/conformance/internal/enginetest"
+	"github.com/llavaref/llavaref/golden"
 	"github.com/llavaref/llavaref/golden/npy"
 	"github.com/llavaref/llavaref/ref"
 	"github.com/llavaref/llavaref/shapes"
+	"github.com/llavaref/llavaref/shapes/checkpoint"
 )
 
 // The small set of enginetest: the search runs the model some hundred times.
@@ -308,5 +310,72 @@ func TestArrays(t *testing.T) {
 	o, err := Read(path)
 	if err != nil || len(o.Prompts) != 1 || fmt.Sprint(o.Prompts[0].Rows) != "[{[1 2 3] [] []} {[4 5 6] [] []}]" {
 		t.Errorf("%v, %+v", err, o)
+	}
+}
+
+// TestAConventionIsNoBug: what another published rule gives is told from a bug by the logits alone, and one other prompt that the rule does not explain makes
+// it a bug again.
+func TestAConventionIsNoBug(t *testing.T) {
+	set, err := golden.Embedded("tiny-1.6")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tg := conformance.Target{Set: set, Weights: checkpoint.Synthetic(set.Config, *set.Manifest.Weights.Seed)}
+	truth, err := set.Case("photo-1x2-portrait")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := diagnose.NewModel(set.Config, tg.Weights, truth.Inputs, compare.F32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bugs []diagnose.Bug // each takes a run of the model
+	for _, b := range diagnose.Catalogue() {
+		if slices.Contains([]string{"K01", "P01", "P03"}, b.Key()) {
+			bugs = append(bugs, b)
+		}
+	}
+	y, err := m.Logits(bugs[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := write(t, "tiny-1.6", truth.Name, y.Rows(), y, 4, 0)
+	o, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	every := func(string) bool { return true }
+	r, err := o.judge(t.Context(), []conformance.Target{tg}, every, bugs, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := Text(&out, r); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"equal to the model with P01, another convention (the original LLaVA's canvas), to", "or equal to the model with P03 to", "\nother convention: the original LLaVA's canvas: box.\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("it does not say %q:\n%s", want, out.String())
+		}
+	}
+	if v := r.Prompts[0]; r.Status() != conformance.Convention || v.Convention != "the original LLaVA's canvas" || v.Effect != "68 tokens in the prompt for 58" {
+		t.Errorf("%s: %+v", r.Status(), v)
+	}
+	for allowed, want := range map[string]bool{"P01": true, "the original LLaVA's canvas": true, "K11": false} {
+		if r.Accepted([]string{allowed}) != want {
+			t.Errorf("with %s allowed it is accepted: %v, want %v", allowed, !want, want)
+		}
+	}
+	// The same, and a text that no convention explains.
+	text, err := set.Case("text-small-norms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := slices.Clone(text.Logits.Row(text.Logits.Rows() - 1))
+	slices.Reverse(wrong)
+	o.Prompts = append(o.Prompts, Prompt{Set: "tiny-1.6", Case: text.Name, Rows: []Row{{Logits: wrong}}})
+	r, err = o.judge(t.Context(), []conformance.Target{tg}, every, bugs, nil)
+	if err != nil || r.Status() != conformance.Fail || r.Prompts[0].Status != conformance.Convention.String() {
+		t.Errorf("%v: %s, %+v", err, r.Status(), r.Prompts)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/llavaref/llavaref/conformance"
@@ -36,8 +37,10 @@ type Verdict struct {
 	Positions  int     `json:"positions"` // compared
 	Distance   float64 `json:"distance"`  // root mean square difference of log-probabilities, in nats
 	Limit      float64 `json:"limit"`
-	KL         float64 `json:"kl"`          // mean divergence in nats, where all logits are there
-	Wrong      int     `json:"wrong_first"` // positions whose most probable token is another one, and no near-tie
+	KL         float64 `json:"kl"`                   // mean divergence in nats, where all logits are there
+	Convention string  `json:"convention,omitempty"` // the published rule that gives the engine's output
+	Effect     string  `json:"effect,omitempty"`     // what it changes of this prompt
+	Wrong      int     `json:"wrong_first"`          // positions whose most probable token is another one, and no near-tie
 }
 
 // Search says which known bug gives the engine's output.
@@ -59,13 +62,15 @@ type Match struct {
 	Look     string   `json:"look"`
 	Distance float64  `json:"distance"`
 	Tokens   int      `json:"tokens"`
+	// Convention is the published rule that the model follows, where that is all that is other about it.
+	Convention string `json:"convention,omitempty"`
 }
 
 // Status of the whole.
 func (r Result) Status() conformance.Status {
 	s := conformance.Skip
 	for _, v := range r.Prompts {
-		for _, k := range []conformance.Status{conformance.Pass, conformance.Fail, conformance.Error} {
+		for _, k := range []conformance.Status{conformance.Pass, conformance.Convention, conformance.Fail, conformance.Error} {
 			if v.Status == k.String() {
 				s = max(s, k)
 			}
@@ -79,14 +84,14 @@ func (r Result) Status() conformance.Status {
 
 // Judge holds an engine's output against the truth of golden sets and, where it is wrong, searches for the bug. progress may be nil.
 func Judge(ctx context.Context, o Output, targets []conformance.Target, only func(name string) bool, progress func(done, total int)) (Result, error) {
+	return o.judge(ctx, targets, only, slices.Concat(diagnose.Catalogue(), diagnose.Counting()), progress)
+}
+
+// judge searches among some bugs.
+func (o Output) judge(ctx context.Context, targets []conformance.Target, only func(name string) bool, bugs []diagnose.Bug, progress func(done, total int)) (Result, error) {
 	r := Result{Engine: o.Info, Name: o.Info.Name, Class: o.Info.Class}
-	type wrong struct {
-		t     conformance.Target
-		truth *golden.Case
-		p     Prompt
-		v     Verdict
-	}
 	var first *wrong
+	var all []wrong
 	for _, p := range o.Prompts {
 		found := false
 		for _, t := range targets {
@@ -119,8 +124,12 @@ func Judge(ctx context.Context, o Output, targets []conformance.Target, only fun
 			v := o.verdict(t.Set.Config, truth, p)
 			v.Set = name
 			r.Prompts = append(r.Prompts, v)
-			if v.Status == conformance.Fail.String() && (first == nil || smaller(truth, first.truth)) {
-				first = &wrong{t, truth, p, v}
+			if v.Status == conformance.Fail.String() {
+				w := wrong{t, truth, p, len(r.Prompts) - 1}
+				all = append(all, w)
+				if first == nil || smaller(truth, first.truth) {
+					first = &w
+				}
 			}
 			found = true
 			break
@@ -132,9 +141,61 @@ func Judge(ctx context.Context, o Output, targets []conformance.Target, only fun
 	if first == nil {
 		return r, nil
 	}
-	s, err := o.search(ctx, first.t, first.truth, first.p, first.v, progress)
+	s, err := o.search(ctx, first.t, first.truth, first.p, r.Prompts[first.at], bugs, progress)
 	r.Search = s
-	return r, err
+	if err != nil || !s.Matched {
+		return r, err
+	}
+	for _, w := range all {
+		if err := o.otherwise(ctx, w, &r.Prompts[w.at], s); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+// wrong is a prompt that fails.
+type wrong struct {
+	t     conformance.Target
+	truth *golden.Case
+	p     Prompt
+	at    int // number of its verdict
+}
+
+// otherwise tells another convention from a bug: the prompt follows one if a model that is right but for conventions gives its output, be it that bugs
+// would give it as well. Those conventions are tried that gave the output which was searched.
+func (o Output) otherwise(ctx context.Context, w wrong, v *Verdict, s *Search) error {
+	catalogue := slices.Concat(diagnose.Catalogue(), diagnose.Counting())
+	var tried [][]diagnose.Bug
+	for _, m := range s.Nearest {
+		if m.Distance > s.Limit || m.Convention == "" {
+			continue
+		}
+		var bugs []diagnose.Bug
+		for _, key := range m.Keys {
+			bugs = append(bugs, catalogue[slices.IndexFunc(catalogue, func(b diagnose.Bug) bool { return b.Key() == key })])
+		}
+		tried = append(tried, bugs)
+	}
+	if len(tried) == 0 {
+		return nil
+	}
+	found, err := o.try(ctx, w.t, w.truth, w.p, tried, nil)
+	if err != nil {
+		return err
+	}
+	for _, m := range found {
+		if m.Distance > v.Limit {
+			continue
+		}
+		v.Status, v.Convention = conformance.Convention.String(), m.Convention
+		v.Effect = fmt.Sprintf("%d tokens in the prompt, as it should be", m.Tokens)
+		if m.Tokens != v.WantTokens {
+			v.Effect = fmt.Sprintf("%d tokens in the prompt for %d", m.Tokens, v.WantTokens)
+		}
+		return nil
+	}
+	return nil
 }
 
 // smaller prefers a prompt with an image, which passes all of the model, and of those the shorter one.
@@ -263,9 +324,8 @@ const (
 )
 
 // search runs known bugs through the reference on one prompt.
-func (o Output) search(ctx context.Context, t conformance.Target, truth *golden.Case, p Prompt, v Verdict, progress func(done, total int)) (*Search, error) {
+func (o Output) search(ctx context.Context, t conformance.Target, truth *golden.Case, p Prompt, v Verdict, bugs []diagnose.Bug, progress func(done, total int)) (*Search, error) {
 	s := &Search{Set: p.Set, Case: p.Case, Right: v.Distance, Limit: v.Limit}
-	bugs := slices.Concat(diagnose.Catalogue(), diagnose.Counting())
 	single := make([][]diagnose.Bug, len(bugs))
 	for i, b := range bugs {
 		single[i] = []diagnose.Bug{b}
@@ -305,6 +365,12 @@ func (o Output) search(ctx context.Context, t conformance.Target, truth *golden.
 		slices.SortStableFunc(found, func(a, b Match) int { return cmp.Compare(a.Distance, b.Distance) })
 	}
 	s.Matched = len(found) > 0 && found[0].Distance <= s.Limit
+	slices.SortStableFunc(found, func(a, b Match) int { // of those that match, the conventions first
+		if a.Distance > s.Limit || b.Distance > s.Limit || (a.Convention == "") == (b.Convention == "") {
+			return cmp.Compare(a.Distance, b.Distance)
+		}
+		return cmp.Compare(b.Convention, a.Convention)
+	})
 	for _, m := range found {
 		if m.Distance <= s.Limit || len(s.Nearest) < reported {
 			s.Nearest = append(s.Nearest, m)
@@ -370,12 +436,43 @@ func (o Output) match(p Prompt, bugs []diagnose.Bug, y shapes.Tensor) *Match {
 		return nil
 	}
 	m := &Match{Distance: d, Tokens: y.Rows()}
+	var names []string // of their conventions
 	for _, b := range bugs {
 		m.IDs, m.Keys = append(m.IDs, b.ID), append(m.Keys, b.Key())
 		if m.Text != "" {
 			m.Text, m.Look = m.Text+"; and ", m.Look+"; and "
 		}
 		m.Text, m.Look = m.Text+b.Text, m.Look+b.Look
+		names = append(names, b.Convention)
+	}
+	if !slices.Contains(names, "") {
+		m.Convention = strings.Join(names, and)
 	}
 	return m
 }
+
+// Accepted says whether the engine passes, but for conventions that are allowed, by their names or by the ids of their bugs.
+func (r Result) Accepted(allowed []string) bool {
+	ok := func(name string) bool {
+		return slices.Contains(allowed, name) || slices.ContainsFunc(diagnose.Catalogue(), func(b diagnose.Bug) bool {
+			return b.Convention == name && slices.Contains(allowed, b.ID)
+		})
+	}
+	for _, v := range r.Prompts {
+		switch v.Status {
+		case conformance.Pass.String():
+		case conformance.Convention.String():
+			for name := range strings.SplitSeq(v.Convention, and) {
+				if !ok(name) {
+					return false
+				}
+			}
+		default:
+			return false
+		}
+	}
+	return len(r.Prompts) > 0
+}
+
+// and stands between the names of conventions.
+const and = "; and "

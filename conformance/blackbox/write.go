@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/llavaref/llavaref/conformance"
@@ -38,14 +39,28 @@ func Text(w io.Writer, r Result) error {
 		if v.Reason != "" {
 			fmt.Fprintf(b, "    %s\n", v.Reason)
 		}
+		if v.Convention != "" {
+			fmt.Fprintf(b, "    other convention: %s: %s\n", v.Convention, v.Effect)
+		}
 	}
 	if r.Search != nil {
 		fmt.Fprintln(b)
 		r.Search.text(b)
 	}
-	words := map[conformance.Status]string{conformance.Pass: "conformant, as far as logits tell", conformance.Fail: "not conformant", conformance.Error: "could not test"}
+	words := map[conformance.Status]string{conformance.Pass: "conformant, as far as logits tell", conformance.Convention: "other convention: " + r.conventions(), conformance.Fail: "not conformant", conformance.Error: "could not test"}
 	fmt.Fprintf(b, "\n%s: %s.\n", words[r.Status()], r.Name)
 	return b.Flush()
+}
+
+// conventions are the published rules that the engine follows, each once.
+func (r Result) conventions() string {
+	var names []string
+	for _, v := range r.Prompts {
+		if v.Convention != "" && !slices.Contains(names, v.Convention) {
+			names = append(names, v.Convention)
+		}
+	}
+	return strings.Join(names, and)
 }
 
 func (s *Search) text(w io.Writer) {
@@ -57,6 +72,9 @@ func (s *Search) text(w io.Writer) {
 			word := "equal to"
 			if i > 0 {
 				word = "or equal to"
+			}
+			if m.Convention != "" {
+				ids += ", another convention (" + m.Convention + "),"
 			}
 			fmt.Fprintf(w, "  %s the model with %s to %.2g, and %.3g away from the right one: %s\n    look at: %s\n", word, ids, m.Distance, s.Right, m.Text, m.Look)
 		} else if runner == nil {

@@ -2,13 +2,19 @@ package cli
 
 import (
 	"fmt"
+	"image"
+	"image/color"
+	"image/png"
 	"io"
 	"math"
+	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/x448/float16"
 
+	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/golden/npy"
 	"github.com/llavaref/llavaref/ref/preprocess"
 	"github.com/llavaref/llavaref/ref/preprocess/bugs"
@@ -22,10 +28,15 @@ type engineValues struct {
 }
 
 type identifyDoc struct {
-	File     string       `json:"file"`
-	Shape    []int        `json:"shape"`
-	Variants []string     `json:"variants"` // those whose values they are, all of them
-	Bugs     []bugDoc     `json:"bugs"`     // known bugs that make the same values
+	File     string   `json:"file"`
+	Shape    []int    `json:"shape"`
+	Variants []string `json:"variants"` // those whose values they are, all of them
+	Bugs     []bugDoc `json:"bugs"`     // known bugs that make the same values
+
+	Status     string `json:"status"`               // pass, convention or fail
+	Convention string `json:"convention,omitempty"` // the published rule that is followed in the place of the variant that was asked for
+	Effect     string `json:"effect,omitempty"`     // what it changes of this image, in tokens and pixels
+
 	Distance []distantDoc `json:"distance"` // from each variant, if it is none of them
 }
 
@@ -33,6 +44,8 @@ type bugDoc struct {
 	ID      string `json:"id"`
 	What    string `json:"what"`
 	Variant string `json:"variant"` // on whose arithmetic
+
+	Convention string `json:"convention,omitempty"`
 }
 
 // distantDoc is how far the values are from a variant's.
@@ -52,7 +65,17 @@ func (f *preprocessFlags) recognise(cmd *cobra.Command, p preprocess.Processor, 
 	if err != nil {
 		return err
 	}
-	d := identifyDoc{File: f.identify, Shape: have.Shape, Variants: []string{}, Bugs: []bugDoc{}, Distance: []distantDoc{}}
+	d := identifyDoc{File: f.identify, Shape: have.Shape, Variants: []string{}, Bugs: []bugDoc{}, Distance: []distantDoc{}, Status: conformance.Fail.String()}
+	right, _, err := p.Image(m)
+	if err != nil {
+		return err
+	}
+	plan, err := p.Plan(m.Size)
+	if err != nil {
+		return err
+	}
+	counts := plan.Features
+	asked := p.Variant
 	for _, v := range preprocess.Variants() {
 		p.Variant = v
 		want, _, err := p.Image(m)
@@ -64,20 +87,122 @@ func (f *preprocessFlags) recognise(cmd *cobra.Command, p preprocess.Processor, 
 		}
 		d.Distance = append(d.Distance, have.distance(p, want))
 	}
-	if len(d.Variants) > 0 {
+	p.Variant = asked
+	switch {
+	case slices.Contains(d.Variants, string(asked)):
+		d.Status = conformance.Pass.String()
+	case len(d.Variants) > 0:
+		d.Convention = d.Variants[0]
+	default:
+		if d.Convention, err = have.onWhite(p, f.image); err != nil {
+			return err
+		}
+		if d.Convention != "" {
+			break
+		}
+		if d.Bugs, err = have.bugs(p, m); err != nil {
+			return err
+		}
+		for _, b := range bugs.Of(p.ModelType) {
+			if !slices.ContainsFunc(d.Bugs, func(k bugDoc) bool { return k.ID == b.ID && k.Convention != "" && k.Convention == b.Convention }) {
+				continue
+			}
+			d.Convention = b.Convention
+			other, err := b.Plan(p, m.Size)
+			if err != nil {
+				return err
+			}
+			counts = other.Features
+			break
+		}
+	}
+	if d.Convention != "" {
+		d.Status = conformance.Convention.String()
+		d.Effect = have.effect(p, right, counts, plan.Features)
+	}
+	if len(d.Variants) > 0 || d.Convention != "" {
 		d.Distance = []distantDoc{}
-	} else if d.Bugs, err = have.bugs(p, m); err != nil {
-		return err
 	}
 	if f.format == "json" {
 		err = writeJSON(cmd.OutOrStdout(), d)
 	} else {
 		identifyText(cmd.OutOrStdout(), d)
 	}
-	if err == nil && len(d.Variants) == 0 {
+	switch {
+	case err != nil:
+		return err
+	case d.Convention != "":
+		return exitError{code: exitConvention}
+	case len(d.Variants) == 0:
 		return exitError{code: exitNotConformant}
 	}
-	return err
+	return nil
+}
+
+// effect says in tokens and pixels what a convention changes of an image, of which the right values are given.
+func (e engineValues) effect(p preprocess.Processor, right shapes.Tensor, counts, should int) string {
+	text := fmt.Sprintf("%d image tokens as it should be", counts)
+	if counts != should {
+		text = fmt.Sprintf("%d image tokens for %d", counts, should)
+	}
+	if !slices.Equal(e.Shape, right.Shape) {
+		return fmt.Sprintf("%s, and pixel_values of shape %s for %s", text, shapeText(e.Shape), shapeText(right.Shape))
+	}
+	d := e.distance(p, right)
+	if d.Levels == 0 {
+		return fmt.Sprintf("%s, and the same grey levels: %d values differ, by at most %.2g", text, d.Different, d.Largest)
+	}
+	return fmt.Sprintf("%s, and at most %d of 255 grey levels at %.2g %% of the pixel values", text, d.LevelsMax, 100*float64(d.Levels)/float64(len(e.Data)))
+}
+
+// onWhite names the convention by which an image's alpha is put on white, as transformers does from 5.21 on with image objects, if the values are those;
+// such an object keeps the orientation of its file. Of files only PNGs are looked at, whose alpha has 8 bits.
+func (e engineValues) onWhite(p preprocess.Processor, file string) (string, error) {
+	if strings.HasPrefix(file, "pattern:") || strings.HasSuffix(file, ".npy") {
+		return "", nil
+	}
+	f, err := os.Open(file) // which has been read before, and found to be no larger than an image may be
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	decoded, err := png.Decode(f)
+	if err != nil {
+		return "", nil // no PNG
+	}
+	switch decoded.(type) {
+	case *image.NRGBA, *image.Paletted:
+	default:
+		return "", nil
+	}
+	size := decoded.Bounds().Size()
+	m := preprocess.NewImage(shapes.Size{H: size.Y, W: size.X})
+	for i := range m.Size.Area() {
+		c, ok := color.NRGBAModel.Convert(decoded.At(i%size.X, i/size.X)).(color.NRGBA)
+		if !ok {
+			return "", nil
+		}
+		for k, v := range [3]uint8{c.R, c.G, c.B} {
+			m.Pix[3*i+k] = uint8((int(v)*int(c.A) + 255*(255-int(c.A)) + 127) / 255)
+		}
+	}
+	for _, v := range slices.Concat([]preprocess.Variant{p.Variant}, preprocess.Variants()) {
+		asked := p.Variant
+		p.Variant = v
+		want, _, err := p.Image(m)
+		if err != nil {
+			return "", err
+		}
+		if e.equal(want) {
+			name := "alpha on white"
+			if v != asked {
+				name += ", and " + string(v)
+			}
+			return name, nil
+		}
+		p.Variant = asked
+	}
+	return "", nil
 }
 
 // bugs lists the known bugs that make the same values, on the arithmetic of the first variant that gives any.
@@ -91,7 +216,7 @@ func (e engineValues) bugs(p preprocess.Processor, m preprocess.Image) ([]bugDoc
 				return nil, err
 			}
 			if e.equal(y) {
-				found = append(found, bugDoc{b.ID, b.What, string(v)})
+				found = append(found, bugDoc{b.ID, b.What, string(v), b.Convention})
 			}
 		}
 		if len(found) > 0 {
@@ -197,7 +322,10 @@ func identifyText(w io.Writer, d identifyDoc) {
 	for _, b := range d.Bugs {
 		fmt.Fprintf(w, "%s: known bug %s on %s: %s\n", d.File, b.ID, b.Variant, b.What)
 	}
-	if len(d.Variants) > 0 {
+	if d.Convention != "" {
+		fmt.Fprintf(w, "other convention: %s. Of this image: %s.\n", d.Convention, d.Effect)
+	}
+	if len(d.Variants) > 0 || d.Convention != "" {
 		return
 	}
 	if len(d.Bugs) == 0 {

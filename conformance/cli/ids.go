@@ -23,7 +23,7 @@ standard input. Expanded image tokens count as one, and begin-of-text may be the
 LLaVA-1.5's tokenizer.json as it stands is canonical. Where all ids are those of another published way to cut text, the
 verdict is "other convention" and its name: metaspace is the pipeline that transformers 5 rebuilds.
 
-Exit codes: 0 conformant, 1 another convention or not conformant, 2 wrong usage, 3 could not test.`,
+Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test, 4 another convention.`,
 		Example: `  llavaref tokenize --model tiny-1.5 --json 'USER: <image> What?' > ids.jsonl
   llavaref check ids ids.jsonl --model tiny-1.5`,
 		Args: oneArg(`a file with a text and its ids a line, "-" for the standard input`),
@@ -47,6 +47,7 @@ Exit codes: 0 conformant, 1 another convention or not conformant, 2 wrong usage,
 type idsVerdict struct {
 	t     *tokenizer.Tokenizer
 	texts int
+	ids   [2]int // the engine's, and the tokenizer's own; an image counts as one
 	fits  map[tokenizer.Variant]int
 	first string // the first text that the canonical variant cuts otherwise, with both lists of ids
 }
@@ -63,10 +64,16 @@ func (v *idsVerdict) line(line string) error {
 		return fmt.Errorf("text %d: want an object with text and ids a line: %w", v.texts+1, errors.Join(err, fmt.Errorf("%q", shortLine(line))))
 	}
 	v.texts++
-	found := v.t.Identify(*doc.Text, doc.IDs)
+	found, want := v.t.Identify(*doc.Text, doc.IDs), v.t.Encode(*doc.Text, true)
+	have := doc.IDs
 	if image, err := v.t.ImageToken(); err == nil && found == nil {
-		found = v.t.Identify(*doc.Text, tokenizer.CollapseImages(doc.IDs, image))
+		have = tokenizer.CollapseImages(doc.IDs, image)
+		found = v.t.Identify(*doc.Text, have)
 	}
+	if bos, ok := v.t.BOS(); ok && len(want) > 0 && want[0] == bos && (len(have) == 0 || have[0] != bos) {
+		want = want[1:] // as the engine leaves it out
+	}
+	v.ids[0], v.ids[1] = v.ids[0]+len(have), v.ids[1]+len(want)
 	for _, variant := range found {
 		v.fits[variant]++
 	}
@@ -89,8 +96,8 @@ func (v *idsVerdict) print(cmd *cobra.Command) error {
 	fmt.Fprintln(w, v.first)
 	for _, variant := range v.t.Variants() {
 		if v.fits[variant] == v.texts {
-			fmt.Fprintf(w, "other convention: %s. %d of %d texts have other ids than the tokenizer's own (%s).\n", variant, v.texts-v.fits[canonical], v.texts, canonical)
-			return exitError{code: exitNotConformant}
+			fmt.Fprintf(w, "other convention: %s. %d of %d texts have other ids than the tokenizer's own (%s): %d ids for %d in all.\n", variant, v.texts-v.fits[canonical], v.texts, canonical, v.ids[0], v.ids[1])
+			return exitError{code: exitConvention}
 		}
 	}
 	fmt.Fprintf(w, "not conformant: %d of %d texts have other ids than the tokenizer's (%s), and no other convention makes all of them.\n", v.texts-v.fits[canonical], v.texts, canonical)

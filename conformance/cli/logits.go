@@ -29,6 +29,9 @@ func (f *checkFlags) runLogits(cmd *cobra.Command, file string) error {
 			return usage("--%s says nothing for an engine of which only the logits are known", flag)
 		}
 	}
+	if err := knownConventions(f.allowed); err != nil {
+		return err
+	}
 	if _, err := path.Match(f.pattern, ""); err != nil {
 		return usage("--case %q: %w", f.pattern, err)
 	}
@@ -80,6 +83,11 @@ func (f *checkFlags) runLogits(cmd *cobra.Command, file string) error {
 	switch r.Status() {
 	case conformance.Pass:
 		return nil
+	case conformance.Convention:
+		if r.Accepted(f.allowed) {
+			return nil
+		}
+		return exitError{code: exitConvention}
 	case conformance.Fail:
 		return exitError{code: exitNotConformant}
 	}

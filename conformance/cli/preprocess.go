@@ -59,7 +59,9 @@ is applied, alpha is dropped.
   torchvision   transformers' "fast" processors: 16-bit weights, rescaling and normalisation in one step
 
 --identify FILE.npy compares an engine's pixel_values with all of these and with the known bugs, and names the one that it
-is. Exit code 0 if it is a variant, 1 if it is a bug or unknown. float16 values are compared after rounding to float16.`,
+is. Exit code 0 if it is the variant of --variant, 4 if it is another published rule: another variant, alpha put on white
+as transformers 5.21 does with image objects, the original LLaVA's canvas or square, the padding of transformers up to
+4.51. Exit code 1 if it is a bug or unknown. float16 values are compared after rounding to float16.`,
 		Example: `  llavaref preprocess --image pattern:photo-640x480 --out photo
   llavaref preprocess --image photo/image.png --identify photo/pixel_values.npy
   llavaref preprocess --image photo/image.png --model llava-1.5-7b --variant torchvision --format json`,
@@ -103,6 +105,7 @@ func (f *preprocessFlags) run(cmd *cobra.Command) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "llavaref: warning: %s: %s\n", f.image, picture.Warning)
 	}
 	if f.identify != "" {
+		p.Variant = variant
 		return f.recognise(cmd, p, picture.Image)
 	}
 	p.Variant = variant

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -73,7 +74,8 @@ clean_up_tokenization_spaces=False.
 
 LLaVA-1.5's vocabulary is cut in several ways. As its tokenizer.json stands (prepend), "<image>\nWhat" has a "▁" of its
 own after the image; transformers 5 rebuilds the pipeline (metaspace) and has none. --variant chooses, and --identify IDS
-says which of them makes IDS of TEXT: exit code 1 if none does. Expanded image tokens count as one.
+says which of them makes IDS of TEXT: exit code 0 if that is the tokenizer's own or --variant's, 4 if it is another one,
+1 if none does. Expanded image tokens count as one.
 
 What is no UTF-8 in a text counts as U+FFFD, one for each maximal ill-formed subpart.`,
 		Example: `  llavaref tokenize --model tiny-1.6 'What is shown here?'
@@ -219,6 +221,10 @@ func (f *tokenizeFlags) identified(w io.Writer, t *tokenizer.Tokenizer, text str
 	}
 	for _, v := range found {
 		fmt.Fprintln(w, v)
+	}
+	if !slices.Contains(found, t.Variant()) {
+		fmt.Fprintf(w, "other convention: %s. %s would make %s\n", found[0], t.Variant(), joinIDs(t.Encode(text, true)))
+		return exitError{code: exitConvention}
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ func All() []Bug {
 
 func canvasBugs() []Bug {
 	return []Bug{
-		{ID: "P01", What: "pinpoints read as (width, height)", mutate: func(f *flow) {
+		{ID: "P01", What: "pinpoints read as (width, height)", Convention: "the original LLaVA's canvas", mutate: func(f *flow) {
 			f.choose = func(original shapes.Size, pinpoints []shapes.Size) shapes.Size {
 				var swapped []shapes.Size
 				for _, p := range pinpoints {
@@ -144,7 +144,7 @@ func paddingBugs() []Bug {
 				return preprocess.Padding{Top: p.Bottom, Bottom: p.Top, Left: p.Right, Right: p.Left}
 			}
 		}},
-		{ID: "P11b", What: "the odd pixel of padding lost, the last tile scaled up (transformers up to 4.51)", mutate: func(f *flow) {
+		{ID: "P11b", What: "the odd pixel of padding lost, the last tile scaled up (transformers up to 4.51)", Convention: "padding of transformers up to 4.51", mutate: func(f *flow) {
 			f.padding = func(resized, canvas shapes.Size) preprocess.Padding {
 				p := preprocess.Center(resized, canvas)
 				return preprocess.Padding{Top: p.Top, Bottom: p.Top, Left: p.Left, Right: p.Left}
@@ -267,7 +267,7 @@ func cropBugs() []Bug {
 		{ID: "P44", What: "crop at the top left", mutate: func(f *flow) {
 			f.corner = func(_, _ shapes.Size) (top, left int) { return 0, 0 }
 		}},
-		{ID: "P45a", What: "image put on a square of the mean colour (the original LLaVA-1.5; LlavaImageProcessor with do_pad)", mutate: func(f *flow) {
+		{ID: "P45a", What: "image put on a square of the mean colour (the original LLaVA-1.5; LlavaImageProcessor with do_pad)", Convention: "the original LLaVA-1.5's square", mutate: func(f *flow) {
 			f.squared([3]uint8{122, 116, 104})
 		}},
 		{ID: "P45b", What: "image put on a black square", mutate: func(f *flow) { f.squared([3]uint8{}) }},
@@ -476,7 +476,7 @@ func unpadBugs() []Bug {
 			}
 		}},
 		{ID: "K10", What: "padding not taken off", mutate: with(func(_, cells shapes.Size) shapes.Size { return cells })},
-		{ID: "K11", What: "kept cells not rounded before they are truncated (transformers up to 4.46, with sizes as a list)", mutate: with(func(original, cells shapes.Size) shapes.Size {
+		{ID: "K11", What: "kept cells not rounded before they are truncated (transformers up to 4.46, with sizes as a list)", Convention: "transformers before 4.47", mutate: with(func(original, cells shapes.Size) shapes.Size {
 			return unpadAxis(original, cells, isWide(original, cells), func(side, cells, other int) int {
 				return int(float64(side) * (float64(cells) / float64(other)))
 			})

@@ -15,8 +15,11 @@ import (
 // Bug is one way to get it wrong.
 type Bug struct {
 	ID, What string
-	model    string // shapes.LlavaNext or shapes.Llava, if the other model cannot have it
-	mutate   func(*flow)
+	// Convention is the published rule that it is, where it is no bug of the engine's own.
+	Convention string
+
+	model  string // shapes.LlavaNext or shapes.Llava, if the other model cannot have it
+	mutate func(*flow)
 }
 
 // Of lists the bugs that a type of model can have, in the order of the stages.
