@@ -56,7 +56,7 @@ func TestTheActionIsComposite(t *testing.T) {
 	}
 	used := map[string]bool{}
 	for _, value := range a.Runs.Steps[1].Env {
-		if m := regexp.MustCompile(`^\$\{\{ inputs\.([a-z]+) \}\}$`).FindStringSubmatch(value); m != nil {
+		if m := regexp.MustCompile(`^\$\{\{ inputs\.([a-z-]+) \}\}$`).FindStringSubmatch(value); m != nil {
 			used[m[1]] = true
 		}
 	}

@@ -86,6 +86,7 @@ Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test, 4 a
 	fs.StringVar(&f.golden, "golden", "", "a folder with a golden set, instead of those that come with the program")
 	fs.StringVar(&f.checkpoint, "checkpoint", "", "the checkpoint that the --golden set was made with")
 	f.reportFlags.add(cmd, "text", "json", "junit", "markdown", "svg", "html", "github", "badge", "levels")
+	fs.StringArrayVar(&f.allowed, "allow-convention", nil, "a published rule that may be followed, by its name or its id (P01); may be given several times")
 	fs.BoolVar(&f.failFast, "fail-fast", false, "stop after the first case that fails or could not be tested")
 	fs.DurationVar(&f.timeout, "timeout", engines.DefaultTimeout, "how long an exec: command may take for a case")
 	cmd.AddCommand(checkIDsCommand())

@@ -15,6 +15,9 @@ import (
 	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/conformance/diagnose"
 	"github.com/llavaref/llavaref/conformance/report"
+	"github.com/llavaref/llavaref/ref/preprocess"
+	"github.com/llavaref/llavaref/ref/preprocess/bugs"
+	"github.com/llavaref/llavaref/ref/tokenizer"
 )
 
 // reportFlags say in which formats a result is written, and where to.
@@ -33,7 +36,6 @@ func (f *reportFlags) add(cmd *cobra.Command, formats ...string) {
 	fs.StringVar(&f.out, "out", "", "write there instead of to the standard output; the file appears when it is complete")
 	fs.StringArrayVar(&f.reports, "report", nil, "one more output of the same run, FORMAT=PATH; may be given several times")
 	fs.StringVar(&f.annotate, "annotate", "", "with the format github: the file of your repository that annotations point at")
-	fs.StringArrayVar(&f.allowed, "allow-convention", nil, "a published rule that may be followed, by its name or its id (P01); may be given several times")
 	fs.BoolVarP(&f.verbose, "verbose", "v", false, "one line a node")
 	fs.BoolVar(&f.machine, "machine", false, "say in json and html on which processor and system it ran")
 }
@@ -77,11 +79,27 @@ func (f *reportFlags) outputs() ([]output, error) {
 // knownConventions refuses what is no convention, so that a slip of the pen does not make a run stricter than it was meant to be.
 func knownConventions(names []string) error {
 	var known []string
-	for _, b := range diagnose.Catalogue() {
-		if b.Convention != "" {
-			known = append(known, fmt.Sprintf("%q (%s)", b.Convention, b.ID))
-			names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == b.Convention || n == b.ID })
+	add := func(name, id string) {
+		text := fmt.Sprintf("%q", name)
+		if id != "" {
+			text += fmt.Sprintf(" (%s)", id)
 		}
+		if name != "" && !slices.Contains(known, text) {
+			known = append(known, text)
+		}
+		names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return name != "" && (n == name || n == id) })
+	}
+	for _, b := range diagnose.Catalogue() {
+		add(b.Convention, b.ID)
+	}
+	for _, b := range bugs.All() {
+		add(b.Convention, b.ID)
+	}
+	for _, v := range preprocess.Variants()[1:] {
+		add(string(v), "")
+	}
+	for _, v := range []tokenizer.Variant{tokenizer.Metaspace, tokenizer.MetaspaceLegacy} {
+		add(string(v), "")
 	}
 	if len(names) > 0 {
 		return usage("--allow-convention %q is no convention, want one of %s", names[0], strings.Join(known, ", "))
