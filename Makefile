@@ -63,9 +63,12 @@ bench-whole: bin/llavaref $(PERFORMANCE).md ## the same of the whole model of 8.
 	bin/llavaref bench --model llava-1.6-llama3-8b --synthetic --format json --out $(PERFORMANCE)/whole.json
 	bin/llavaref bench show $(PERFORMANCE)/whole.json --format markdown | tools/page-block.sh $(PERFORMANCE).md whole
 
-bench-peers: $(PERFORMANCE).md ## the peers' products beside ours; needs Python and uv or pip
-	tools/bench-peers/run.sh --json $(PERFORMANCE)/peers.json > $(PERFORMANCE)/.peers.md
+bench-peers: $(PERFORMANCE).md ## the peers' products and llama.cpp's layers beside ours; needs Python, uv or pip, and cmake
+	tools/bench-peers/run.sh products --json $(PERFORMANCE)/peers.json > $(PERFORMANCE)/.peers.md
 	tools/page-block.sh $(PERFORMANCE).md peers < $(PERFORMANCE)/.peers.md
 	rm $(PERFORMANCE)/.peers.md
+	tools/bench-peers/run.sh llama --json $(PERFORMANCE)/llama.json > $(PERFORMANCE)/.llama.md
+	tools/page-block.sh $(PERFORMANCE).md llama < $(PERFORMANCE)/.llama.md
+	rm $(PERFORMANCE)/.llama.md
 
 FORCE:

@@ -76,7 +76,7 @@ Exit codes: 0 measured, 1 the check failed, 2 wrong usage, 3 could not measure.`
 	fs.BoolVar(&f.mark, "mark", false, "measure an engine that does not conform, and mark the result")
 	fs.StringVar(&f.format, "format", "text", strings.Join(benchFormats, ", "))
 	fs.StringVar(&f.out, "out", "", "write there instead of to the standard output; the file appears when it is complete")
-	cmd.AddCommand(benchCompareCommand(), benchShowCommand(), benchWorkerCommand())
+	cmd.AddCommand(benchCompareCommand(), benchShowCommand(), benchWorkerCommand(find))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return f.run(cmd, find) }
 	return cmd
 }
@@ -358,14 +358,15 @@ cannot be compared, or a row is unclear.`,
 }
 
 // benchWorkerCommand is for tools/bench-peers alone.
-func benchWorkerCommand() *cobra.Command {
+func benchWorkerCommand(find finder) *cobra.Command {
 	var threads int
 	cmd := &cobra.Command{
 		Use:    "worker",
 		Short:  "Run products as the standard input says",
 		Hidden: true,
 		Long: `Worker reads requests from the standard input, a line of JSON each, and answers each with a line: the seconds of a
-product, or the rate of a limit. tools/bench-peers makes it and the peers take turns.`,
+product or of a row of wide, or the rate of a limit. tools/bench-peers makes it and the peers take turns. The engine
+is checked first, as by bench.`,
 		Example: `  llavaref bench worker`,
 		Args:    noArgs,
 	}
@@ -374,7 +375,19 @@ product, or the rate of a limit. tools/bench-peers makes it and the peers take t
 		if threads < 0 || threads > 1<<10 {
 			return usage("--threads %d, want 1 to %d", threads, 1<<10)
 		}
-		return bench.Serve(cmd.InOrStdin(), cmd.OutOrStdout(), threads)
+		c, err := shapes.Model("wide")
+		if err != nil {
+			return err
+		}
+		checked, err := checkBeforeBench(cmd, find)
+		if err != nil {
+			return err
+		}
+		if !checked.Passed {
+			fmt.Fprintf(cmd.ErrOrStderr(), "llavaref: nothing is measured: %s\n", checked.Text)
+			return exitError{code: exitNotConformant}
+		}
+		return bench.Serve(cmd.InOrStdin(), cmd.OutOrStdout(), bench.Options{Name: "wide", Config: c, Threads: threads})
 	}
 	return cmd
 }

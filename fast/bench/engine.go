@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ type model struct {
 	name   string
 	config shapes.Config
 	class  kernel.Class
+	half   bool // the weights are float16, and not bfloat16
 	run    *runner
 
 	llava *fast.Llava
@@ -249,7 +251,11 @@ func (m *model) open(meter *meter, _ []*work) (func(), error) {
 		longest = max(longest, len(in.InputIDs)+answerTokens)
 	}
 	o := fast.Options{Class: m.class, Threads: m.run.threads, ContextLength: longest, Labels: m.run.Around != nil, Progress: m.run.Loading}
-	llava, err := fast.New(m.config, checkpoint.Synthetic(m.config, 0), o)
+	var weights shapes.Weights = checkpoint.Synthetic(m.config, 0)
+	if m.half {
+		weights = halves{weights, meter.pool}
+	}
+	llava, err := fast.New(m.config, weights, o)
 	if err != nil {
 		return nil, err
 	}
@@ -259,6 +265,31 @@ func (m *model) open(meter *meter, _ []*work) (func(), error) {
 		_ = llava.Close() // unmapping what was mapped does not fail
 		m.llava, m.after, m.deep = nil, nil, nil
 	}, nil
+}
+
+// halves are synthetic weights as a float16 source: the same values, which float16 holds, too.
+type halves struct {
+	shapes.Weights
+	pool *kernel.Pool
+}
+
+// Info says what the engine asks a source with bytes for.
+func (halves) Info(name string) (checkpoint.Info, error) {
+	return checkpoint.Info{Name: name, DType: checkpoint.F16}, nil
+}
+
+// ReadRaw fills dst with consecutive values of a parameter, the first of them value number from.
+func (w halves) ReadRaw(name string, from int, dst []byte) error {
+	values := make([]float32, len(dst)/2)
+	if err := w.Read(name, from, values); err != nil {
+		return err
+	}
+	rounded := make([]uint16, len(values))
+	w.pool.Round(rounded, values, kernel.F16)
+	for i, v := range rounded {
+		binary.LittleEndian.PutUint16(dst[2*i:], v)
+	}
+	return nil
 }
 
 // FLOP of a product: two for each weight and row.

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Prints one table: llavaref's products, its peers', and the percent of the machine's limit, all in turns in one run.
-# Makes the Python environment first where it is missing, in $LLAVAREF_VENV, and builds llavaref and the gonum peer.
+# Prints two tables: llavaref's products and its peers', and whole decoder layers beside llama.cpp's, with the percent of the machine's limit, all in
+# turns in one run. Makes the Python environment and llama.cpp first where they are missing, in $LLAVAREF_VENV, and builds llavaref and the gonum peer.
 #
-#   run.sh [--only 1,8,64] [--rounds 5] [--json FILE]     products: torch, oneDNN with packed weights, OpenBLAS, gonum
-#   run.sh llama                                          whole layers: llama.cpp's llama-bench
+#   run.sh                                                          both
+#   run.sh products [--only 1,8,64] [--rounds 7] [--json FILE]      products: torch, oneDNN with packed weights, OpenBLAS, gonum
+#   run.sh products --ways torch                                    a peer beside itself, in other ways to use memory and threads
+#   run.sh llama [--rounds 5] [--json FILE]                         whole layers: llama.cpp's llama-bench
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -26,9 +28,11 @@ fi
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 (cd "$here/../.." && go build -o "$build/llavaref" ./cmd/llavaref)
-if [ "${1-}" = llama ]; then
-	LLAVAREF=$build/llavaref PYTHON=$venv/bin/python "$here/llama.sh"
-	exit
-fi
 (cd "$here/gonum" && go build -o "$build/gonum" .)
-"$venv/bin/python" "$here/peers.py" --llavaref "$build/llavaref" --gonum "$build/gonum" "$@"
+products() { "$venv/bin/python" "$here/peers.py" --llavaref "$build/llavaref" --gonum "$build/gonum" "$@"; }
+llama() { LLAVAREF=$build/llavaref PYTHON=$venv/bin/python "$here/llama.sh" "$@"; }
+case ${1-} in
+products | llama) "$@" ;;
+"") products && echo && llama ;;
+*) echo "run.sh: $1: want products or llama, and their options" >&2 && exit 2 ;;
+esac

@@ -18,8 +18,8 @@ import (
 type request struct {
 	M, N, K int
 	Type    string
-	Time    float64
-	Warm    int
+	Warm    float64 // seconds, at least, that are not counted
+	Time    float64 // and that are
 }
 
 func main() {
@@ -50,16 +50,19 @@ func main() {
 		if x.Rows != r.M || x.Cols != r.K || w.Rows != r.N {
 			x, w, y = matrix(r.M, r.K), matrix(r.N, r.K), matrix(r.M, r.N)
 		}
-		for range r.Warm {
-			blas32.Gemm(blas.NoTrans, blas.Trans, 1, x, w, 0, y)
-		}
-		begin, loops := time.Now(), 0
-		for loops == 0 || time.Since(begin).Seconds() < r.Time {
-			blas32.Gemm(blas.NoTrans, blas.Trans, 1, x, w, 0, y)
-			loops++
-		}
-		fmt.Printf("{\"seconds\": %g}\n", time.Since(begin).Seconds()/float64(loops))
+		seconds(r.Warm, x, w, y)
+		fmt.Printf("{\"seconds\": %g}\n", seconds(r.Time, x, w, y))
 	}
+}
+
+// seconds is how long one product takes, of as many as fill the time.
+func seconds(least float64, x, w, y blas32.General) float64 {
+	begin, passes := time.Now(), 0
+	for passes == 0 || time.Since(begin).Seconds() < least {
+		blas32.Gemm(blas.NoTrans, blas.Trans, 1, x, w, 0, y)
+		passes++
+	}
+	return time.Since(begin).Seconds() / float64(passes)
 }
 
 func matrix(rows, cols int) blas32.General {
