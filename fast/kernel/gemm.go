@@ -67,10 +67,10 @@ var (
 	groupPanels    = 8         // panels that visit a block of rows one after the other
 )
 
-// Blocks of rows that threads pack for themselves: so many tiles at least, or every panel of W comes from memory for too little work, and so many
-// blocks a thread, if that leaves so many tiles, or a thread that is held up holds up the others.
+// Blocks of rows that threads pack for themselves: of so many rows at least, or every panel of W comes from memory for too little work, and so many
+// blocks a thread, if that leaves so many rows, or a thread that is held up holds up the others.
 const (
-	leastTiles = 4
+	leastRows  = 56
 	rowsBlocks = 3
 )
 
@@ -133,10 +133,10 @@ func (p *Pool) plan(y, x []float32, m int, w *Weights, bias []float32) {
 	}
 
 	threads, tiles := len(p.workers), ceilDiv(m, o.rows)
-	if tiles >= leastTiles*threads {
+	if parts := tiles / (ceilDiv(leastRows, o.rows) * threads); parts > 0 {
 		size := o.rows * j.block * p.xSize() // of a tile
-		part := min(max(1, rowsBlockBytes/size), max(leastTiles, ceilDiv(tiles, rowsBlocks*threads)))
-		j.parts = ceilDiv(ceilDiv(tiles, part), threads) * threads
+		fit := max(1, rowsBlockBytes/size)
+		j.parts = threads * max(min(parts, rowsBlocks), ceilDiv(tiles, fit*threads))
 		for _, w := range p.workers {
 			w.room(ceilDiv(tiles, j.parts) * size)
 		}

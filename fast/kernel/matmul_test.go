@@ -268,7 +268,7 @@ func TestGemmParts(t *testing.T) {
 	defer func(scratch, block int) { scratchBytes, rowsBlockBytes = scratch, block }(scratchBytes, rowsBlockBytes)
 	scratchBytes, rowsBlockBytes = 4*100*40, 4*100*30
 	each(t, func(t *testing.T, m *implementation) {
-		pool := newPool(333/m.matmul.rows/leastTiles+2, m)
+		pool := newPool(333/leastRows+2, m)
 		defer pool.Close()
 		if testing.Short() && m.name == "generic" {
 			t.Skip("some seconds")
