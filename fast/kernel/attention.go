@@ -129,13 +129,20 @@ func (p *Pool) Append(kv *KV, k, v []float32) {
 func (p *Pool) append(w *worker, i, tasks int) {
 	j := &p.job.attend
 	kv := j.kv
+	width := kv.kvHeads * kv.dim
 	for h := i; h < kv.kvHeads; h += tasks {
 		p.appendKeys(w, h)
-		for r := range j.n {
-			row := j.v[(r*kv.kvHeads+h)*kv.dim:][:kv.dim]
-			for c := 0; c < kv.dim; c += panelWidth {
-				to := kv.valuesAt(h, c, kv.length+r)[:panelWidth]
-				clear(to[copy(to, row[c:]):])
+		for c := 0; c < kv.dim; c += panelWidth {
+			to := kv.valuesAt(h, c, kv.length)
+			from := j.v[h*kv.dim+c:]
+			count := min(panelWidth, kv.dim-c)
+			for r := range j.n {
+				row := to[r*panelWidth:][:panelWidth]
+				if count == panelWidth {
+					*(*[panelWidth]float32)(row) = *(*[panelWidth]float32)(from[r*width:])
+					continue
+				}
+				clear(row[copy(row, from[r*width:][:count]):])
 			}
 		}
 	}
@@ -219,9 +226,9 @@ func (p *Pool) planAttend(j attendJob) {
 		tasks = j.n * kv.kvHeads
 	} else {
 		tiles := ceilDiv(j.n, o.rows)
-		fit := max(1, attendBytes/(4*j.stride*o.rows))            // tiles of a task by memory
-		share := max(1, ceilDiv(tiles*j.heads, 8*len(p.workers))) // and by the number of threads
-		parts := ceilDiv(tiles, min(fit, share))                  // of a head
+		fit := max(1, attendBytes/(4*j.stride*o.rows))     // tiles of a task by memory
+		share := max(1, tiles*j.heads/(16*len(p.workers))) // and by the number of threads, which end together if tasks are short
+		parts := ceilDiv(tiles, min(fit, share))           // of a head
 		j.together, j.block, j.blocks = 1, ceilDiv(tiles, parts)*o.rows, 0
 		j.blocks = ceilDiv(j.n, j.block)
 		tasks = j.blocks * j.heads
@@ -265,10 +272,14 @@ func (p *Pool) attend(w *worker, i int) {
 		kvHead, query = i%kv.kvHeads, i/kv.kvHeads
 		rowFrom, rowCount, rowWidth = query*j.heads+kvHead*j.together, j.together, kv.dim
 	} else {
-		// The last block of a causal attention takes longest, so it goes first.
-		head := i % j.heads
+		// The last block of a causal attention takes longest, so it goes first. Else the blocks of a head follow each other, so that
+		// its keys and values stay in the second-level cache.
+		head, block := i/j.blocks, i%j.blocks
+		if j.causal {
+			head, block = i%j.heads, j.blocks-1-i/j.heads
+		}
 		kvHead = head / (j.heads / kv.kvHeads)
-		query = (j.blocks - 1 - i/j.heads) * j.block
+		query = block * j.block
 		rowFrom, rowCount, rowWidth, column = query, min(j.block, j.n-query), j.heads*kv.dim, head*kv.dim
 	}
 	for from := 0; from < rowCount; from += j.block {
@@ -369,7 +380,8 @@ func (p *Pool) context(w *worker, o *matmulOps, scores unsafe.Pointer, kvHead, h
 	t.rows, t.x, t.dstStride = height, x, 4*kv.columns
 	for k0 := 0; k0 < limit; k0 += blockKeys {
 		k := min(blockKeys, even(limit)-k0)
-		o.packTile(&w.packing, x, from, j.stride, 0, height, k0, k, Float32)
+		// Behind the limit the scores go on, with zeros, to the end of a panel: whole blocks are packed by the implementation's loop.
+		o.packTile(&w.packing, x, from, j.stride, 0, height, k0, min(blockKeys, ceilDiv(k, panelWidth)*panelWidth), Float32)
 		t.steps = k / 2
 		var src unsafe.Pointer
 		if k0 > 0 {

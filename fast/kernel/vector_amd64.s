@@ -374,45 +374,54 @@ TEXT ·expAVX512(SB), NOSPLIT, $0-8
 	// expAVX512 is y = e^a.
 	// 
 	// AX vector; CX values left; DI y; SI a; DX b; R8 c
-	MOVQ t+0(FP), AX
-	MOVQ (AX), CX
-	MOVQ 8(AX), DI
-	MOVQ 16(AX), SI
-	MOVQ 24(AX), DX
-	MOVQ 32(AX), R8
+	MOVQ         t+0(FP), AX
+	MOVQ         (AX), CX
+	MOVQ         8(AX), DI
+	MOVQ         16(AX), SI
+	MOVQ         24(AX), DX
+	MOVQ         32(AX), R8
+	VBROADCASTSS elementary<>+0(SB), Z16
+	VBROADCASTSS elementary<>+64(SB), Z17
+	VBROADCASTSS elementary<>+96(SB), Z18
+	VBROADCASTSS elementary<>+128(SB), Z19
+	VBROADCASTSS elementary<>+160(SB), Z20
+	VBROADCASTSS elementary<>+192(SB), Z21
+	VBROADCASTSS elementary<>+224(SB), Z22
+	VBROADCASTSS elementary<>+256(SB), Z23
+	VBROADCASTSS elementary<>+288(SB), Z24
+	VBROADCASTSS elementary<>+320(SB), Z25
+	VBROADCASTSS elementary<>+352(SB), Z26
 
 loop:
 	VMOVUPS      (SI), Z0
-	VBROADCASTSS elementary<>+0(SB), Z6
-	VMAXPS       Z0, Z6, Z0
+	VMAXPS       Z0, Z16, Z0
 	VBROADCASTSS elementary<>+32(SB), Z6
 	VMINPS       Z0, Z6, Z0
 
 	// n = the integer nearest to high log2(e)
-	VBROADCASTSS     elementary<>+64(SB), Z6
-	VFMADD213PS.BCST elementary<>+96(SB), Z0, Z6
-	VPSUBD.BCST      elementary<>+96(SB), Z6, Z5
-	VSUBPS.BCST      elementary<>+96(SB), Z6, Z4
+	VMOVAPS     Z17, Z6
+	VFMADD213PS Z18, Z0, Z6
+	VSUBPS      Z18, Z6, Z4
 
 	// r = high - n ln2 + low
-	VFMADD231PS.BCST elementary<>+128(SB), Z4, Z0
-	VFMADD231PS.BCST elementary<>+160(SB), Z4, Z0
+	VFMADD231PS Z19, Z4, Z0
+	VFMADD231PS Z20, Z4, Z0
 
 	// p = e^r - 1
-	VBROADCASTSS     elementary<>+320(SB), Z3
-	VFMADD213PS.BCST elementary<>+288(SB), Z0, Z3
-	VFMADD213PS.BCST elementary<>+256(SB), Z0, Z3
-	VFMADD213PS.BCST elementary<>+224(SB), Z0, Z3
-	VFMADD213PS.BCST elementary<>+192(SB), Z0, Z3
-	VMULPS           Z0, Z0, Z6
-	VFMADD213PS      Z0, Z6, Z3
-	VADDPS.BCST      elementary<>+352(SB), Z3, Z3
-	VSCALEFPS        Z4, Z3, Z3
-	VMOVUPS          Z3, (DI)
-	ADDQ             $+64, DI
-	ADDQ             $+64, SI
-	SUBQ             $+16, CX
-	JNE              loop
+	VMOVAPS     Z25, Z3
+	VFMADD213PS Z24, Z0, Z3
+	VFMADD213PS Z23, Z0, Z3
+	VFMADD213PS Z22, Z0, Z3
+	VFMADD213PS Z21, Z0, Z3
+	VMULPS      Z0, Z0, Z6
+	VFMADD213PS Z0, Z6, Z3
+	VADDPS      Z26, Z3, Z3
+	VSCALEFPS   Z4, Z3, Z3
+	VMOVUPS     Z3, (DI)
+	ADDQ        $+64, DI
+	ADDQ        $+64, SI
+	SUBQ        $+16, CX
+	JNE         loop
 	VZEROUPPER
 	RET
 
@@ -455,7 +464,6 @@ loop:
 	// n = the integer nearest to high log2(e)
 	VBROADCASTSS     elementary<>+64(SB), Z7
 	VFMADD213PS.BCST elementary<>+96(SB), Z4, Z7
-	VPSUBD.BCST      elementary<>+96(SB), Z7, Z6
 	VSUBPS.BCST      elementary<>+96(SB), Z7, Z5
 
 	// r = high - n ln2 + low
@@ -492,79 +500,91 @@ TEXT ·siluAVX512(SB), NOSPLIT, $0-8
 	// siluAVX512 is y = a sigmoid(a).
 	// 
 	// AX vector; CX values left; DI y; SI a; DX b; R8 c
-	MOVQ t+0(FP), AX
-	MOVQ (AX), CX
-	MOVQ 8(AX), DI
-	MOVQ 16(AX), SI
-	MOVQ 24(AX), DX
-	MOVQ 32(AX), R8
+	MOVQ         t+0(FP), AX
+	MOVQ         (AX), CX
+	MOVQ         8(AX), DI
+	MOVQ         16(AX), SI
+	MOVQ         24(AX), DX
+	MOVQ         32(AX), R8
+	VBROADCASTSS elementary<>+448(SB), Z16
+	VBROADCASTSS elementary<>+416(SB), Z17
+	VBROADCASTSS elementary<>+544(SB), Z18
+	VBROADCASTSS elementary<>+0(SB), Z19
+	VBROADCASTSS elementary<>+64(SB), Z20
+	VBROADCASTSS elementary<>+96(SB), Z21
+	VBROADCASTSS elementary<>+128(SB), Z22
+	VBROADCASTSS elementary<>+160(SB), Z23
+	VBROADCASTSS elementary<>+192(SB), Z24
+	VBROADCASTSS elementary<>+224(SB), Z25
+	VBROADCASTSS elementary<>+256(SB), Z26
+	VBROADCASTSS elementary<>+288(SB), Z27
+	VBROADCASTSS elementary<>+320(SB), Z28
+	VBROADCASTSS elementary<>+352(SB), Z29
 
 loop:
-	VMOVUPS      (SI), Z0
-	VORPS.BCST   elementary<>+448(SB), Z0, Z1
-	VBROADCASTSS elementary<>+0(SB), Z7
-	VMAXPS       Z1, Z7, Z1
+	VMOVUPS (SI), Z0
+	VORPS   Z16, Z0, Z1
+	VMAXPS  Z1, Z19, Z1
 
 	// n = the integer nearest to high log2(e)
-	VBROADCASTSS     elementary<>+64(SB), Z7
-	VFMADD213PS.BCST elementary<>+96(SB), Z1, Z7
-	VPSUBD.BCST      elementary<>+96(SB), Z7, Z4
-	VSUBPS.BCST      elementary<>+96(SB), Z7, Z5
+	VMOVAPS     Z20, Z7
+	VFMADD213PS Z21, Z1, Z7
+	VPSUBD      Z21, Z7, Z4
+	VSUBPS      Z21, Z7, Z5
 
 	// r = high - n ln2 + low
-	VFMADD231PS.BCST elementary<>+128(SB), Z5, Z1
-	VFMADD231PS.BCST elementary<>+160(SB), Z5, Z1
+	VFMADD231PS Z22, Z5, Z1
+	VFMADD231PS Z23, Z5, Z1
 
 	// p = e^r - 1
-	VBROADCASTSS     elementary<>+320(SB), Z3
-	VFMADD213PS.BCST elementary<>+288(SB), Z1, Z3
-	VFMADD213PS.BCST elementary<>+256(SB), Z1, Z3
-	VFMADD213PS.BCST elementary<>+224(SB), Z1, Z3
-	VFMADD213PS.BCST elementary<>+192(SB), Z1, Z3
-	VMULPS           Z1, Z1, Z7
-	VFMADD213PS      Z1, Z7, Z3
+	VMOVAPS     Z28, Z3
+	VFMADD213PS Z27, Z1, Z3
+	VFMADD213PS Z26, Z1, Z3
+	VFMADD213PS Z25, Z1, Z3
+	VFMADD213PS Z24, Z1, Z3
+	VMULPS      Z1, Z1, Z7
+	VFMADD213PS Z1, Z7, Z3
 
 	// 2^n in two halves
-	VPSRAD      $0x01, Z4, Z6
-	VPSUBD      Z6, Z4, Z4
-	VPADDD.BCST elementary<>+416(SB), Z6, Z6
-	VPSLLD      $0x17, Z6, Z6
-	VPADDD.BCST elementary<>+416(SB), Z4, Z4
-	VPSLLD      $0x17, Z4, Z4
+	VPSRAD $0x01, Z4, Z6
+	VPSUBD Z6, Z4, Z4
+	VPADDD Z17, Z6, Z6
+	VPSLLD $0x17, Z6, Z6
+	VPADDD Z17, Z4, Z4
+	VPSLLD $0x17, Z4, Z4
 
 	// d = 1 + z, and what its rounding lost
-	VADDPS.BCST elementary<>+352(SB), Z3, Z7
-	VMULPS      Z6, Z7, Z7
-	VMULPS      Z4, Z7, Z7
-	VADDPS.BCST elementary<>+352(SB), Z7, Z8
-	VSUBPS.BCST elementary<>+352(SB), Z8, Z5
-	VSUBPS      Z5, Z7, Z7
+	VADDPS Z29, Z3, Z7
+	VMULPS Z6, Z7, Z7
+	VMULPS Z4, Z7, Z7
+	VADDPS Z29, Z7, Z8
+	VSUBPS Z29, Z8, Z5
+	VSUBPS Z5, Z7, Z7
 
 	// its reciprocal, and what is wrong with it
-	VBROADCASTSS      elementary<>+352(SB), Z5
-	VDIVPS            Z8, Z5, Z5
-	VMOVAPS           Z5, Z1
-	VFNMADD213PS.BCST elementary<>+352(SB), Z8, Z1
-	VFNMADD231PS      Z7, Z5, Z1
-	VMULPS            Z1, Z5, Z1
+	VMOVAPS      Z29, Z5
+	VDIVPS       Z8, Z5, Z5
+	VMOVAPS      Z5, Z1
+	VFNMADD213PS Z29, Z8, Z1
+	VFNMADD231PS Z7, Z5, Z1
+	VMULPS       Z1, Z5, Z1
 
 	// x, or where x is negative x e^t
-	VMULPS       Z6, Z0, Z8
-	VFMADD213PS  Z8, Z8, Z3
-	VBROADCASTSS elementary<>+352(SB), Z7
-	VPMOVD2M     Z0, K1
-	VBLENDMPS    Z3, Z0, K1, Z3
-	VBLENDMPS    Z4, Z7, K1, Z4
-	VBROADCASTSS elementary<>+544(SB), Z7
-	VMINPS       Z3, Z7, Z7
-	VMULPS       Z1, Z7, Z7
-	VFMADD213PS  Z7, Z5, Z3
-	VMULPS       Z4, Z3, Z3
-	VMOVUPS      Z3, (DI)
-	ADDQ         $+64, DI
-	ADDQ         $+64, SI
-	SUBQ         $+16, CX
-	JNE          loop
+	VMULPS      Z6, Z0, Z8
+	VFMADD213PS Z8, Z8, Z3
+	VMOVAPS     Z29, Z7
+	VPMOVD2M    Z0, K1
+	VBLENDMPS   Z3, Z0, K1, Z3
+	VBLENDMPS   Z4, Z7, K1, Z4
+	VMINPS      Z3, Z18, Z7
+	VMULPS      Z1, Z7, Z7
+	VFMADD213PS Z7, Z5, Z3
+	VMULPS      Z4, Z3, Z3
+	VMOVUPS     Z3, (DI)
+	ADDQ        $+64, DI
+	ADDQ        $+64, SI
+	SUBQ        $+16, CX
+	JNE         loop
 	VZEROUPPER
 	RET
 
@@ -574,81 +594,93 @@ TEXT ·siluMulAVX512(SB), NOSPLIT, $0-8
 	// siluMulAVX512 is y = a sigmoid(a) b.
 	// 
 	// AX vector; CX values left; DI y; SI a; DX b; R8 c
-	MOVQ t+0(FP), AX
-	MOVQ (AX), CX
-	MOVQ 8(AX), DI
-	MOVQ 16(AX), SI
-	MOVQ 24(AX), DX
-	MOVQ 32(AX), R8
+	MOVQ         t+0(FP), AX
+	MOVQ         (AX), CX
+	MOVQ         8(AX), DI
+	MOVQ         16(AX), SI
+	MOVQ         24(AX), DX
+	MOVQ         32(AX), R8
+	VBROADCASTSS elementary<>+448(SB), Z16
+	VBROADCASTSS elementary<>+416(SB), Z17
+	VBROADCASTSS elementary<>+544(SB), Z18
+	VBROADCASTSS elementary<>+0(SB), Z19
+	VBROADCASTSS elementary<>+64(SB), Z20
+	VBROADCASTSS elementary<>+96(SB), Z21
+	VBROADCASTSS elementary<>+128(SB), Z22
+	VBROADCASTSS elementary<>+160(SB), Z23
+	VBROADCASTSS elementary<>+192(SB), Z24
+	VBROADCASTSS elementary<>+224(SB), Z25
+	VBROADCASTSS elementary<>+256(SB), Z26
+	VBROADCASTSS elementary<>+288(SB), Z27
+	VBROADCASTSS elementary<>+320(SB), Z28
+	VBROADCASTSS elementary<>+352(SB), Z29
 
 loop:
-	VMOVUPS      (SI), Z0
-	VORPS.BCST   elementary<>+448(SB), Z0, Z1
-	VBROADCASTSS elementary<>+0(SB), Z7
-	VMAXPS       Z1, Z7, Z1
+	VMOVUPS (SI), Z0
+	VORPS   Z16, Z0, Z1
+	VMAXPS  Z1, Z19, Z1
 
 	// n = the integer nearest to high log2(e)
-	VBROADCASTSS     elementary<>+64(SB), Z7
-	VFMADD213PS.BCST elementary<>+96(SB), Z1, Z7
-	VPSUBD.BCST      elementary<>+96(SB), Z7, Z4
-	VSUBPS.BCST      elementary<>+96(SB), Z7, Z5
+	VMOVAPS     Z20, Z7
+	VFMADD213PS Z21, Z1, Z7
+	VPSUBD      Z21, Z7, Z4
+	VSUBPS      Z21, Z7, Z5
 
 	// r = high - n ln2 + low
-	VFMADD231PS.BCST elementary<>+128(SB), Z5, Z1
-	VFMADD231PS.BCST elementary<>+160(SB), Z5, Z1
+	VFMADD231PS Z22, Z5, Z1
+	VFMADD231PS Z23, Z5, Z1
 
 	// p = e^r - 1
-	VBROADCASTSS     elementary<>+320(SB), Z3
-	VFMADD213PS.BCST elementary<>+288(SB), Z1, Z3
-	VFMADD213PS.BCST elementary<>+256(SB), Z1, Z3
-	VFMADD213PS.BCST elementary<>+224(SB), Z1, Z3
-	VFMADD213PS.BCST elementary<>+192(SB), Z1, Z3
-	VMULPS           Z1, Z1, Z7
-	VFMADD213PS      Z1, Z7, Z3
+	VMOVAPS     Z28, Z3
+	VFMADD213PS Z27, Z1, Z3
+	VFMADD213PS Z26, Z1, Z3
+	VFMADD213PS Z25, Z1, Z3
+	VFMADD213PS Z24, Z1, Z3
+	VMULPS      Z1, Z1, Z7
+	VFMADD213PS Z1, Z7, Z3
 
 	// 2^n in two halves
-	VPSRAD      $0x01, Z4, Z6
-	VPSUBD      Z6, Z4, Z4
-	VPADDD.BCST elementary<>+416(SB), Z6, Z6
-	VPSLLD      $0x17, Z6, Z6
-	VPADDD.BCST elementary<>+416(SB), Z4, Z4
-	VPSLLD      $0x17, Z4, Z4
+	VPSRAD $0x01, Z4, Z6
+	VPSUBD Z6, Z4, Z4
+	VPADDD Z17, Z6, Z6
+	VPSLLD $0x17, Z6, Z6
+	VPADDD Z17, Z4, Z4
+	VPSLLD $0x17, Z4, Z4
 
 	// d = 1 + z, and what its rounding lost
-	VADDPS.BCST elementary<>+352(SB), Z3, Z7
-	VMULPS      Z6, Z7, Z7
-	VMULPS      Z4, Z7, Z7
-	VADDPS.BCST elementary<>+352(SB), Z7, Z8
-	VSUBPS.BCST elementary<>+352(SB), Z8, Z5
-	VSUBPS      Z5, Z7, Z7
+	VADDPS Z29, Z3, Z7
+	VMULPS Z6, Z7, Z7
+	VMULPS Z4, Z7, Z7
+	VADDPS Z29, Z7, Z8
+	VSUBPS Z29, Z8, Z5
+	VSUBPS Z5, Z7, Z7
 
 	// its reciprocal, and what is wrong with it
-	VBROADCASTSS      elementary<>+352(SB), Z5
-	VDIVPS            Z8, Z5, Z5
-	VMOVAPS           Z5, Z1
-	VFNMADD213PS.BCST elementary<>+352(SB), Z8, Z1
-	VFNMADD231PS      Z7, Z5, Z1
-	VMULPS            Z1, Z5, Z1
+	VMOVAPS      Z29, Z5
+	VDIVPS       Z8, Z5, Z5
+	VMOVAPS      Z5, Z1
+	VFNMADD213PS Z29, Z8, Z1
+	VFNMADD231PS Z7, Z5, Z1
+	VMULPS       Z1, Z5, Z1
 
 	// x, or where x is negative x e^t
-	VMULPS       Z6, Z0, Z8
-	VFMADD213PS  Z8, Z8, Z3
-	VBROADCASTSS elementary<>+352(SB), Z7
-	VPMOVD2M     Z0, K1
-	VBLENDMPS    Z3, Z0, K1, Z3
-	VBLENDMPS    Z4, Z7, K1, Z4
-	VBROADCASTSS elementary<>+544(SB), Z7
-	VMINPS       Z3, Z7, Z7
-	VMULPS       Z1, Z7, Z7
-	VFMADD213PS  Z7, Z5, Z3
-	VMULPS       Z4, Z3, Z3
-	VMULPS       (DX), Z3, Z3
-	VMOVUPS      Z3, (DI)
-	ADDQ         $+64, DI
-	ADDQ         $+64, SI
-	ADDQ         $+64, DX
-	SUBQ         $+16, CX
-	JNE          loop
+	VMULPS      Z6, Z0, Z8
+	VFMADD213PS Z8, Z8, Z3
+	VMOVAPS     Z29, Z7
+	VPMOVD2M    Z0, K1
+	VBLENDMPS   Z3, Z0, K1, Z3
+	VBLENDMPS   Z4, Z7, K1, Z4
+	VMINPS      Z3, Z18, Z7
+	VMULPS      Z1, Z7, Z7
+	VFMADD213PS Z7, Z5, Z3
+	VMULPS      Z4, Z3, Z3
+	VMULPS      (DX), Z3, Z3
+	VMOVUPS     Z3, (DI)
+	ADDQ        $+64, DI
+	ADDQ        $+64, SI
+	ADDQ        $+64, DX
+	SUBQ        $+16, CX
+	JNE         loop
 	VZEROUPPER
 	RET
 
@@ -658,75 +690,89 @@ TEXT ·quickGELUAVX512(SB), NOSPLIT, $0-8
 	// quickGELUAVX512 is y = a sigmoid(1.702 a).
 	// 
 	// AX vector; CX values left; DI y; SI a; DX b; R8 c
-	MOVQ t+0(FP), AX
-	MOVQ (AX), CX
-	MOVQ 8(AX), DI
-	MOVQ 16(AX), SI
-	MOVQ 24(AX), DX
-	MOVQ 32(AX), R8
+	MOVQ         t+0(FP), AX
+	MOVQ         (AX), CX
+	MOVQ         8(AX), DI
+	MOVQ         16(AX), SI
+	MOVQ         24(AX), DX
+	MOVQ         32(AX), R8
+	VBROADCASTSS elementary<>+480(SB), Z16
+	VBROADCASTSS elementary<>+640(SB), Z17
+	VBROADCASTSS elementary<>+576(SB), Z18
+	VBROADCASTSS elementary<>+608(SB), Z19
+	VBROADCASTSS elementary<>+416(SB), Z20
+	VBROADCASTSS elementary<>+0(SB), Z21
+	VBROADCASTSS elementary<>+64(SB), Z22
+	VBROADCASTSS elementary<>+96(SB), Z23
+	VBROADCASTSS elementary<>+128(SB), Z24
+	VBROADCASTSS elementary<>+160(SB), Z25
+	VBROADCASTSS elementary<>+192(SB), Z26
+	VBROADCASTSS elementary<>+224(SB), Z27
+	VBROADCASTSS elementary<>+256(SB), Z28
+	VBROADCASTSS elementary<>+288(SB), Z29
+	VBROADCASTSS elementary<>+320(SB), Z30
+	VBROADCASTSS elementary<>+352(SB), Z31
 
 loop:
-	VMOVUPS      (SI), Z0
-	VANDPS.BCST  elementary<>+480(SB), Z0, Z3
-	VBROADCASTSS elementary<>+640(SB), Z4
-	VMINPS       Z3, Z4, Z3
+	VMOVUPS (SI), Z0
+	VANDPS  Z16, Z0, Z3
+	VMINPS  Z3, Z17, Z3
 
 	// -1.702 |a| in two numbers
-	VBROADCASTSS     elementary<>+576(SB), Z2
-	VMULPS           Z2, Z3, Z1
-	VFMSUB213PS      Z1, Z3, Z2
-	VFMADD231PS.BCST elementary<>+608(SB), Z3, Z2
-	VBROADCASTSS     elementary<>+0(SB), Z7
-	VMAXPS           Z1, Z7, Z1
+	VMOVAPS     Z18, Z2
+	VMULPS      Z2, Z3, Z1
+	VFMSUB213PS Z1, Z3, Z2
+	VFMADD231PS Z19, Z3, Z2
+	VMAXPS      Z1, Z21, Z1
 
 	// n = the integer nearest to high log2(e)
-	VBROADCASTSS     elementary<>+64(SB), Z7
-	VFMADD213PS.BCST elementary<>+96(SB), Z1, Z7
-	VPSUBD.BCST      elementary<>+96(SB), Z7, Z4
-	VSUBPS.BCST      elementary<>+96(SB), Z7, Z5
+	VMOVAPS     Z22, Z7
+	VFMADD213PS Z23, Z1, Z7
+	VPSUBD      Z23, Z7, Z4
+	VSUBPS      Z23, Z7, Z5
 
 	// r = high - n ln2 + low
-	VFMADD231PS.BCST elementary<>+128(SB), Z5, Z1
-	VFMADD231PS.BCST elementary<>+160(SB), Z5, Z2
-	VADDPS           Z2, Z1, Z1
+	VFMADD231PS Z24, Z5, Z1
+	VFMADD231PS Z25, Z5, Z2
+	VADDPS      Z2, Z1, Z1
 
 	// p = e^r - 1
-	VBROADCASTSS     elementary<>+320(SB), Z3
-	VFMADD213PS.BCST elementary<>+288(SB), Z1, Z3
-	VFMADD213PS.BCST elementary<>+256(SB), Z1, Z3
-	VFMADD213PS.BCST elementary<>+224(SB), Z1, Z3
-	VFMADD213PS.BCST elementary<>+192(SB), Z1, Z3
-	VMULPS           Z1, Z1, Z7
-	VFMADD213PS      Z1, Z7, Z3
+	VMOVAPS     Z30, Z3
+	VFMADD213PS Z29, Z1, Z3
+	VFMADD213PS Z28, Z1, Z3
+	VFMADD213PS Z27, Z1, Z3
+	VFMADD213PS Z26, Z1, Z3
+	VMULPS      Z1, Z1, Z7
+	VFMADD213PS Z1, Z7, Z3
 
 	// 2^n in two halves
-	VPSRAD      $0x01, Z4, Z6
-	VPSUBD      Z6, Z4, Z4
-	VPADDD.BCST elementary<>+416(SB), Z6, Z6
-	VPSLLD      $0x17, Z6, Z6
-	VPADDD.BCST elementary<>+416(SB), Z4, Z4
-	VPSLLD      $0x17, Z4, Z4
+	VPSRAD $0x01, Z4, Z6
+	VPSUBD Z6, Z4, Z4
+	VPADDD Z20, Z6, Z6
+	VPSLLD $0x17, Z6, Z6
+	VPADDD Z20, Z4, Z4
+	VPSLLD $0x17, Z4, Z4
 
 	// d = 1 + z, and what its rounding lost
-	VADDPS.BCST elementary<>+352(SB), Z3, Z7
-	VMULPS      Z6, Z7, Z7
-	VMULPS      Z4, Z7, Z7
-	VADDPS.BCST elementary<>+352(SB), Z7, Z8
-	VSUBPS.BCST elementary<>+352(SB), Z8, Z5
-	VSUBPS      Z5, Z7, Z7
+	VADDPS Z31, Z3, Z7
+	VMULPS Z6, Z7, Z7
+	VMULPS Z4, Z7, Z7
+	VADDPS Z31, Z7, Z8
+	VSUBPS Z31, Z8, Z5
+	VSUBPS Z5, Z7, Z7
 
 	// its reciprocal, and what is wrong with it
-	VBROADCASTSS      elementary<>+352(SB), Z5
-	VDIVPS            Z8, Z5, Z5
-	VMOVAPS           Z5, Z1
-	VFNMADD213PS.BCST elementary<>+352(SB), Z8, Z1
-	VFNMADD231PS      Z7, Z5, Z1
-	VMULPS            Z1, Z5, Z1
+	VMOVAPS      Z31, Z5
+	VDIVPS       Z8, Z5, Z5
+	VMOVAPS      Z5, Z1
+	VFNMADD213PS Z31, Z8, Z1
+	VFNMADD231PS Z7, Z5, Z1
+	VMULPS       Z1, Z5, Z1
 
 	// x, or where x is negative x e^t
 	VMULPS       Z6, Z0, Z8
 	VFMADD213PS  Z8, Z8, Z3
-	VBROADCASTSS elementary<>+352(SB), Z7
+	VMOVAPS      Z31, Z7
 	VPMOVD2M     Z0, K1
 	VBLENDMPS    Z3, Z0, K1, Z3
 	VBLENDMPS    Z4, Z7, K1, Z4
@@ -783,7 +829,6 @@ loop:
 	// n = the integer nearest to high log2(e)
 	VBROADCASTSS     elementary<>+64(SB), Z7
 	VFMADD213PS.BCST elementary<>+96(SB), Z4, Z7
-	VPSUBD.BCST      elementary<>+96(SB), Z7, Z6
 	VSUBPS.BCST      elementary<>+96(SB), Z7, Z5
 
 	// r = high - n ln2 + low
@@ -855,6 +900,17 @@ TEXT ·softmaxAVX512(SB), NOSPLIT, $0-8
 	MOVQ         24(AX), DX
 	MOVQ         32(AX), R8
 	VBROADCASTSS 40(AX), Z1
+	VBROADCASTSS elementary<>+0(SB), Z16
+	VBROADCASTSS elementary<>+64(SB), Z17
+	VBROADCASTSS elementary<>+96(SB), Z18
+	VBROADCASTSS elementary<>+128(SB), Z19
+	VBROADCASTSS elementary<>+160(SB), Z20
+	VBROADCASTSS elementary<>+192(SB), Z21
+	VBROADCASTSS elementary<>+224(SB), Z22
+	VBROADCASTSS elementary<>+256(SB), Z23
+	VBROADCASTSS elementary<>+288(SB), Z24
+	VBROADCASTSS elementary<>+320(SB), Z25
+	VBROADCASTSS elementary<>+352(SB), Z26
 	VBROADCASTSS elementary<>+512(SB), Z14
 	VBROADCASTSS elementary<>+512(SB), Z15
 
@@ -889,66 +945,62 @@ most:
 	MOVQ          16(AX), SI
 
 exp:
-	VMOVUPS      (SI), Z2
-	VSUBPS       Z0, Z2, Z2
-	VMULPS       Z1, Z2, Z2
-	VBROADCASTSS elementary<>+0(SB), Z6
-	VMAXPS       Z2, Z6, Z2
+	VMOVUPS (SI), Z2
+	VSUBPS  Z0, Z2, Z2
+	VMULPS  Z1, Z2, Z2
+	VMAXPS  Z2, Z16, Z2
 
 	// n = the integer nearest to high log2(e)
-	VBROADCASTSS     elementary<>+64(SB), Z6
-	VFMADD213PS.BCST elementary<>+96(SB), Z2, Z6
-	VPSUBD.BCST      elementary<>+96(SB), Z6, Z5
-	VSUBPS.BCST      elementary<>+96(SB), Z6, Z4
+	VMOVAPS     Z17, Z6
+	VFMADD213PS Z18, Z2, Z6
+	VSUBPS      Z18, Z6, Z4
 
 	// r = high - n ln2 + low
-	VFMADD231PS.BCST elementary<>+128(SB), Z4, Z2
-	VFMADD231PS.BCST elementary<>+160(SB), Z4, Z2
+	VFMADD231PS Z19, Z4, Z2
+	VFMADD231PS Z20, Z4, Z2
 
 	// p = e^r - 1
-	VBROADCASTSS     elementary<>+320(SB), Z3
-	VFMADD213PS.BCST elementary<>+288(SB), Z2, Z3
-	VFMADD213PS.BCST elementary<>+256(SB), Z2, Z3
-	VFMADD213PS.BCST elementary<>+224(SB), Z2, Z3
-	VFMADD213PS.BCST elementary<>+192(SB), Z2, Z3
-	VMULPS           Z2, Z2, Z6
-	VFMADD213PS      Z2, Z6, Z3
-	VADDPS.BCST      elementary<>+352(SB), Z3, Z3
-	VSCALEFPS        Z4, Z3, Z3
-	VMOVUPS          Z3, (DI)
-	VADDPS           Z3, Z14, Z14
-	VMOVUPS          64(SI), Z2
-	VSUBPS           Z0, Z2, Z2
-	VMULPS           Z1, Z2, Z2
-	VBROADCASTSS     elementary<>+0(SB), Z6
-	VMAXPS           Z2, Z6, Z2
+	VMOVAPS     Z25, Z3
+	VFMADD213PS Z24, Z2, Z3
+	VFMADD213PS Z23, Z2, Z3
+	VFMADD213PS Z22, Z2, Z3
+	VFMADD213PS Z21, Z2, Z3
+	VMULPS      Z2, Z2, Z6
+	VFMADD213PS Z2, Z6, Z3
+	VADDPS      Z26, Z3, Z3
+	VSCALEFPS   Z4, Z3, Z3
+	VMOVUPS     Z3, (DI)
+	VADDPS      Z3, Z14, Z14
+	VMOVUPS     64(SI), Z2
+	VSUBPS      Z0, Z2, Z2
+	VMULPS      Z1, Z2, Z2
+	VMAXPS      Z2, Z16, Z2
 
 	// n = the integer nearest to high log2(e)
-	VBROADCASTSS     elementary<>+64(SB), Z6
-	VFMADD213PS.BCST elementary<>+96(SB), Z2, Z6
-	VPSUBD.BCST      elementary<>+96(SB), Z6, Z5
-	VSUBPS.BCST      elementary<>+96(SB), Z6, Z4
+	VMOVAPS     Z17, Z6
+	VFMADD213PS Z18, Z2, Z6
+	VSUBPS      Z18, Z6, Z4
 
 	// r = high - n ln2 + low
-	VFMADD231PS.BCST elementary<>+128(SB), Z4, Z2
-	VFMADD231PS.BCST elementary<>+160(SB), Z4, Z2
+	VFMADD231PS Z19, Z4, Z2
+	VFMADD231PS Z20, Z4, Z2
 
 	// p = e^r - 1
-	VBROADCASTSS     elementary<>+320(SB), Z3
-	VFMADD213PS.BCST elementary<>+288(SB), Z2, Z3
-	VFMADD213PS.BCST elementary<>+256(SB), Z2, Z3
-	VFMADD213PS.BCST elementary<>+224(SB), Z2, Z3
-	VFMADD213PS.BCST elementary<>+192(SB), Z2, Z3
-	VMULPS           Z2, Z2, Z6
-	VFMADD213PS      Z2, Z6, Z3
-	VADDPS.BCST      elementary<>+352(SB), Z3, Z3
-	VSCALEFPS        Z4, Z3, Z3
-	VMOVUPS          Z3, 64(DI)
-	VADDPS           Z3, Z15, Z15
-	ADDQ             $+128, DI
-	ADDQ             $+128, SI
-	SUBQ             $+32, CX
-	JNE              exp
+	VMOVAPS     Z25, Z3
+	VFMADD213PS Z24, Z2, Z3
+	VFMADD213PS Z23, Z2, Z3
+	VFMADD213PS Z22, Z2, Z3
+	VFMADD213PS Z21, Z2, Z3
+	VMULPS      Z2, Z2, Z6
+	VFMADD213PS Z2, Z6, Z3
+	VADDPS      Z26, Z3, Z3
+	VSCALEFPS   Z4, Z3, Z3
+	VMOVUPS     Z3, 64(DI)
+	VADDPS      Z3, Z15, Z15
+	ADDQ        $+128, DI
+	ADDQ        $+128, SI
+	SUBQ        $+32, CX
+	JNE         exp
 
 	// all lanes into one: j with j+16, j+8, j+4, j+2, j+1
 	VADDPS        Z15, Z14, Z14

@@ -36,11 +36,15 @@ var constants = []struct {
 	{"7fff", math.Float32frombits(0x7fff)}, {"1 bit", math.Float32frombits(1)}, {"quiet", math.Float32frombits(0x40)},
 }
 
+// expConstants are those of e^x for x of 0 or less.
+var expConstants = []string{"lowest", "log2E", "rounder", "-ln2High", "-ln2Low", "expC2", "expC3", "expC4", "expC5", "expC6", "1"}
+
 // vectors writes the loops over values for one width of registers.
 type vectors struct {
 	*asm
 	wide  bool // AVX-512
 	table operand.Mem
+	held  map[string]int // constants that the function at hand keeps in registers
 }
 
 // vectors opens the file: the constants, then every function in both widths.
@@ -52,7 +56,7 @@ func (a *asm) vectors() {
 			a.AppendDatum(operand.U32(math.Float32bits(c.value)))
 		}
 	}
-	for _, v := range []vectors{{a, true, table}, {a, false, table}} {
+	for _, v := range []vectors{{a, true, table, map[string]int{}}, {a, false, table, map[string]int{}}} {
 		v.elementwise()
 		v.softmax()
 		v.norms()
@@ -88,12 +92,26 @@ func (v vectors) c(name string) operand.Mem {
 	panic("no constant " + name)
 }
 
-// with emits an instruction one of whose operands is a constant: the first form for AVX2, the second, which broadcasts, for AVX-512.
-func (v vectors) with(narrow, broadcast func(...operand.Op), ops ...operand.Op) {
-	if v.wide {
-		broadcast(ops...)
-	} else {
-		narrow(ops...)
+// hold keeps constants in the upper 16 registers of AVX-512 until the function ends: a loop that fetches all of them anew is bound by its loads.
+func (v vectors) hold(names ...string) {
+	if !v.wide {
+		return
+	}
+	for i, name := range names {
+		v.VBROADCASTSS(v.c(name), zs[16+i])
+		v.held[name] = 16 + i
+	}
+}
+
+// with emits an instruction whose first operand is a constant: the first form for AVX2, and for AVX-512 where it is held; else the second, which broadcasts.
+func (v vectors) with(narrow, broadcast func(...operand.Op), name string, ops ...operand.Op) {
+	switch at, held := v.held[name]; {
+	case held:
+		narrow(append([]operand.Op{zs[at]}, ops...)...)
+	case v.wide:
+		broadcast(append([]operand.Op{v.c(name)}, ops...)...)
+	default:
+		narrow(append([]operand.Op{v.c(name)}, ops...)...)
 	}
 }
 
@@ -101,7 +119,9 @@ func (v vectors) vpand(ops ...operand.Op) { v.VPAND(ops[0], ops[1], ops[2]) }
 func (v vectors) vpor(ops ...operand.Op)  { v.VPOR(ops[0], ops[1], ops[2]) }
 
 func (v vectors) load(name string, to int) {
-	if v.wide {
+	if at, held := v.held[name]; held {
+		v.VMOVAPS(zs[at], v.r(to))
+	} else if v.wide {
 		v.VBROADCASTSS(v.c(name), v.r(to))
 	} else {
 		v.VMOVUPS(v.c(name), v.r(to))
@@ -110,40 +130,48 @@ func (v vectors) load(name string, to int) {
 
 // to = x*to + name
 func (v vectors) fma(name string, x, to int) {
-	v.with(v.VFMADD213PS, v.VFMADD213PS_BCST, v.c(name), v.r(x), v.r(to))
+	v.with(v.VFMADD213PS, v.VFMADD213PS_BCST, name, v.r(x), v.r(to))
 }
 
 // to += x*name
 func (v vectors) addProduct(name string, x, to int) {
-	v.with(v.VFMADD231PS, v.VFMADD231PS_BCST, v.c(name), v.r(x), v.r(to))
+	v.with(v.VFMADD231PS, v.VFMADD231PS_BCST, name, v.r(x), v.r(to))
 }
 
 func (v vectors) mul(name string, x, to int) {
-	v.with(v.VMULPS, v.VMULPS_BCST, v.c(name), v.r(x), v.r(to))
+	v.with(v.VMULPS, v.VMULPS_BCST, name, v.r(x), v.r(to))
 }
 func (v vectors) add(name string, x, to int) {
-	v.with(v.VADDPS, v.VADDPS_BCST, v.c(name), v.r(x), v.r(to))
+	v.with(v.VADDPS, v.VADDPS_BCST, name, v.r(x), v.r(to))
 }
 func (v vectors) sub(name string, x, to int) {
-	v.with(v.VSUBPS, v.VSUBPS_BCST, v.c(name), v.r(x), v.r(to))
+	v.with(v.VSUBPS, v.VSUBPS_BCST, name, v.r(x), v.r(to))
 }
 func (v vectors) and(name string, x, to int) {
-	v.with(v.VANDPS, v.VANDPS_BCST, v.c(name), v.r(x), v.r(to))
+	v.with(v.VANDPS, v.VANDPS_BCST, name, v.r(x), v.r(to))
 }
 func (v vectors) zero(i int) { v.VXORPS(v.r(i), v.r(i), v.r(i)) }
 
 // bound gives x, or the constant where x is below (or above) it; a NaN stays.
 func (v vectors) boundBelow(name string, x, scratch, to int) {
-	v.load(name, scratch)
-	v.VMAXPS(v.r(x), v.r(scratch), v.r(to))
+	v.VMAXPS(v.r(x), v.r(v.constant(name, scratch)), v.r(to))
 }
 func (v vectors) boundAbove(name string, x, scratch, to int) {
+	v.VMINPS(v.r(x), v.r(v.constant(name, scratch)), v.r(to))
+}
+
+// constant is the register of a constant: the one that holds it, or scratch, into which it is loaded.
+func (v vectors) constant(name string, scratch int) int {
+	if at, held := v.held[name]; held {
+		return at
+	}
 	v.load(name, scratch)
-	v.VMINPS(v.r(x), v.r(scratch), v.r(to))
+	return scratch
 }
 
 // function opens a function and loads the pointers: CX values left, DI y, SI a, DX b, R8 c.
 func (v vectors) function(name string, doc ...string) {
+	clear(v.held)
 	full := v.name(name)
 	doc[0] = full + " " + doc[0]
 	v.asm.function(full, "vector", append(doc, "", "AX vector; CX values left; DI y; SI a; DX b; R8 c")...)
@@ -181,7 +209,7 @@ func (v vectors) end() {
 }
 
 // expParts: see vector_generic.go. high is overwritten; the results are p in register p, n as a number in register n, and as an integer in
-// register i. low is a register, or -1 for 0; small says that high is 0 or less, or a rounding more. It uses t.
+// register i, or not if that is -1. low is a register, or -1 for 0; small says that high is 0 or less, or a rounding more. It uses t.
 func (v vectors) expParts(high, low, p, n, i, t int, small bool) {
 	v.boundBelow("lowest", high, t, high)
 	if !small {
@@ -190,7 +218,9 @@ func (v vectors) expParts(high, low, p, n, i, t int, small bool) {
 	v.Comment("n = the integer nearest to high log2(e)")
 	v.load("log2E", t)
 	v.fma("rounder", high, t)
-	v.with(v.VPSUBD, v.VPSUBD_BCST, v.c("rounder"), v.r(t), v.r(i))
+	if i >= 0 {
+		v.with(v.VPSUBD, v.VPSUBD_BCST, "rounder", v.r(t), v.r(i))
+	}
 	v.sub("rounder", t, n)
 	v.Comment("r = high - n ln2 + low")
 	v.addProduct("-ln2High", n, high)
@@ -215,13 +245,16 @@ func (v vectors) powers(i, s1, s2 int) {
 	v.VPSRAD(operand.U8(1), v.r(i), v.r(s1))
 	v.VPSUBD(v.r(s1), v.r(i), v.r(s2))
 	for _, s := range []int{s1, s2} {
-		v.with(v.VPADDD, v.VPADDD_BCST, v.c("bias"), v.r(s), v.r(s))
+		v.with(v.VPADDD, v.VPADDD_BCST, "bias", v.r(s), v.r(s))
 		v.VPSLLD(operand.U8(23), v.r(s), v.r(s))
 	}
 }
 
 // exp puts e^x into to. x is overwritten; it uses n, i and t.
 func (v vectors) exp(x, to, n, i, t int, small bool) {
+	if v.wide {
+		i = -1 // VSCALEFPS takes n as a number
+	}
 	v.expParts(x, -1, to, n, i, t, small)
 	v.add("1", to, to)
 	if v.wide {
@@ -253,7 +286,7 @@ func (v vectors) sigmoidTimes(low bool) {
 	v.load("1", n)
 	v.VDIVPS(v.r(d), v.r(n), v.r(n))
 	v.VMOVAPS(v.r(n), v.r(high))
-	v.with(v.VFNMADD213PS, v.VFNMADD213PS_BCST, v.c("1"), v.r(d), v.r(high))
+	v.with(v.VFNMADD213PS, v.VFNMADD213PS_BCST, "1", v.r(d), v.r(high))
 	v.VFNMADD231PS(v.r(t), v.r(n), v.r(high))
 	v.VMULPS(v.r(high), v.r(n), v.r(high))
 	v.Comment("x, or where x is negative x e^t")
@@ -310,19 +343,21 @@ func (v vectors) elementwise() {
 	one := map[reg.GPPhysical]int{reg.RDI: 4, reg.RSI: 4}
 	two := map[reg.GPPhysical]int{reg.RDI: 4, reg.RSI: 4, reg.RDX: 4}
 	values := v.bytes() / 4
+	sigmoid := append([]string{"sign", "bias", "most"}, expConstants...)
 
 	for _, op := range []struct {
 		name, doc string
 		pointers  map[reg.GPPhysical]int
 		result    int // register of it
 		body      func()
+		hold      []string
 	}{
-		{"add", "is y = a + b.", two, 0, func() { v.VADDPS(mem(reg.RDX, 0), v.r(0), v.r(0)) }},
-		{"mul", "is y = a * b.", two, 0, func() { v.VMULPS(mem(reg.RDX, 0), v.r(0), v.r(0)) }},
-		{"exp", "is y = e^a.", one, 3, func() { v.exp(0, 3, 4, 5, 6, false) }},
-		{"erf", "is y = erf(a).", one, 3, v.erf},
-		{"silu", "is y = a sigmoid(a).", one, 3, v.silu},
-		{"siluMul", "is y = a sigmoid(a) b.", two, 3, func() { v.silu(); v.VMULPS(mem(reg.RDX, 0), v.r(3), v.r(3)) }},
+		{"add", "is y = a + b.", two, 0, func() { v.VADDPS(mem(reg.RDX, 0), v.r(0), v.r(0)) }, nil},
+		{"mul", "is y = a * b.", two, 0, func() { v.VMULPS(mem(reg.RDX, 0), v.r(0), v.r(0)) }, nil},
+		{"exp", "is y = e^a.", one, 3, func() { v.exp(0, 3, 4, 5, 6, false) }, expConstants},
+		{"erf", "is y = erf(a).", one, 3, v.erf, nil},
+		{"silu", "is y = a sigmoid(a).", one, 3, v.silu, sigmoid},
+		{"siluMul", "is y = a sigmoid(a) b.", two, 3, func() { v.silu(); v.VMULPS(mem(reg.RDX, 0), v.r(3), v.r(3)) }, sigmoid},
 		{"quickGELU", "is y = a sigmoid(1.702 a).", one, 3, func() {
 			v.and("magnitude", 0, 3)
 			v.boundAbove("quickMost", 3, 4, 3)
@@ -332,16 +367,17 @@ func (v vectors) elementwise() {
 			v.VFMSUB213PS(v.r(1), v.r(3), v.r(2))
 			v.addProduct("-quickLow", 3, 2)
 			v.sigmoidTimes(true)
-		}},
+		}, append([]string{"magnitude", "quickMost", "-quickHigh", "-quickLow", "bias"}, expConstants...)},
 		{"gelu", "is y = a (1/2 + erf(a/sqrt 2)/2).", one, 3, func() {
 			v.mul("sqrtHalf", 0, 0)
 			v.erf()
 			v.load("1/2", 4)
 			v.fma("1/2", 4, 3)
 			v.VMULPS(mem(reg.RSI, 0), v.r(3), v.r(3))
-		}},
+		}, nil},
 	} {
 		v.function(op.name, op.doc)
+		v.hold(op.hold...)
 		v.loop("loop", values, op.pointers, func() {
 			v.VMOVUPS(mem(reg.RSI, 0), v.r(0))
 			op.body()
@@ -361,7 +397,7 @@ func (v vectors) elementwise() {
 }
 
 func (v vectors) silu() {
-	v.with(v.VORPS, v.VORPS_BCST, v.c("sign"), v.r(0), v.r(1))
+	v.with(v.VORPS, v.VORPS_BCST, "sign", v.r(0), v.r(1))
 	v.sigmoidTimes(false)
 }
 
@@ -396,6 +432,7 @@ func (v vectors) softmax() {
 	const top, scale, x, e = 0, 1, 2, 3
 	sums := v.sumRegister()
 	v.VBROADCASTSS(mem(reg.RAX, vectorScale), v.r(scale))
+	v.hold(expConstants...)
 	for i := range v.unroll() {
 		v.load("-Inf", sums+i)
 	}
@@ -569,12 +606,12 @@ func (v vectors) conversions() {
 			v.VMOVUPS(mem(reg.RSI, i*v.bytes()), x)
 			v.Comment("bits + 0x7fff + the last bit that stays, or of a NaN bits | 0x400000; the upper half of it")
 			v.VPSRLD(operand.U8(16), x, up)
-			v.with(v.vpand, v.VPANDD_BCST, v.c("1 bit"), up, up)
-			v.with(v.VPADDD, v.VPADDD_BCST, v.c("7fff"), up, up)
+			v.with(v.vpand, v.VPANDD_BCST, "1 bit", up, up)
+			v.with(v.VPADDD, v.VPADDD_BCST, "7fff", up, up)
 			v.VPADDD(up, x, up)
 			v.VPSRLD(operand.U8(16), up, up)
 			v.VPSRLD(operand.U8(16), x, nan)
-			v.with(v.vpor, v.VPORD_BCST, v.c("quiet"), nan, nan)
+			v.with(v.vpor, v.VPORD_BCST, "quiet", nan, nan)
 			const unordered = operand.U8(3)
 			if v.wide {
 				v.VCMPPS(unordered, x, x, reg.K1)
