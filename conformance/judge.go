@@ -63,6 +63,7 @@ type judge struct {
 	blamed     int // values of failures
 	failures   []Failure
 	causes     []Cause // of the whole prompt
+	parameters *Stage  // of the engine's list; nil if it has none
 }
 
 func newJudge(t Target, c *golden.Case, s Suite, as Info) (*judge, error) {
@@ -584,6 +585,29 @@ func (j *judge) report(r Report) {
 	}
 }
 
+// inventory judges the engine's list of parameters, if it has one. Its panics end the list, not the suite.
+func (j *judge) inventory(engine Engine) {
+	defer func() {
+		if p := recover(); p != nil {
+			j.problem(Error, "the engine panicked: %v (%s)", p, panicSite())
+		}
+	}()
+	of, ok := engine.(Inventoried)
+	if !ok {
+		return
+	}
+	have, ok, err := of.Inventory()
+	if !ok && err == nil {
+		return
+	}
+	s := InventoryStage(j.target.Set.Config, have, err)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !j.closed {
+		j.parameters = &s
+	}
+}
+
 func sameBits(a, b shapes.Tensor) bool {
 	return slices.Equal(a.Shape, b.Shape) && slices.EqualFunc(a.Data, b.Data, func(x, y float32) bool {
 		return math.Float32bits(x) == math.Float32bits(y)
@@ -718,6 +742,12 @@ func (j *judge) result() Case {
 	settle(j.nodes, j.results)
 	j.keepHeat()
 	c := Case{Name: j.truth.Name, Why: j.truth.Why, Problems: j.faults, Causes: j.causes, First: diverge(j.nodes, j.results), Assumptions: assumptions(j.nodes, j.results)}
+	if j.parameters != nil {
+		c.Stages = append(c.Stages, *j.parameters)
+		if k := j.parameters.Nodes[0].Checks[0]; k.Result == Fail && c.First == nil {
+			c.First = &Divergence{NodeParameters, Exact, k.Reason}
+		}
+	}
 	for _, stage := range Stages() {
 		s := Stage{Name: stage}
 		for _, n := range j.nodes {

@@ -1,6 +1,9 @@
 package conformance
 
 import (
+	"fmt"
+	"reflect"
+
 	"github.com/llavaref/llavaref/conformance/compare"
 	"github.com/llavaref/llavaref/shapes"
 )
@@ -14,6 +17,7 @@ const (
 	Local       View = "local"       // against the node's true value on the engine's own inputs
 	Logits      View = "logits"      // the next-token distributions, against the truth
 	Contract    View = "contract"    // what an engine owes whatever its numbers: the node's shape, the logits that it probed
+	Exact       View = "exact"       // what has one right value, known from transformers: parameters, pixels, ids
 )
 
 // Views lists the two views that can be chosen. The logits are judged whenever the accumulated view is, the contract always.
@@ -32,6 +36,21 @@ type Run struct {
 	By      Provenance
 }
 
+// Join is two parts of a run as one: the sets of the second behind those of the first. Where the engine declares itself otherwise there, they are
+// no part of one run, and the second's sets have that as their reason.
+func Join(a, b Run) Run {
+	if a.Engine.Name == "" {
+		a.Engine, a.Class = b.Engine, b.Class
+	}
+	for _, s := range b.Sets {
+		if b.Engine.Name != "" && !reflect.DeepEqual(a.Engine, b.Engine) && s.Reason == "" {
+			s.Reason = fmt.Sprintf("it declares itself otherwise than before: %s, and here %s; test them apart", inWords(a.Engine), inWords(b.Engine))
+		}
+		a.Sets = append(a.Sets, s)
+	}
+	return a
+}
+
 // Provenance says what judged, and on what. A Suite leaves it empty.
 type Provenance struct {
 	Llavaref string // version and source revision of the program
@@ -43,8 +62,10 @@ type Set struct {
 	Name   string
 	Digest string // SHA-256 of the weights
 	Total  int    // cases that the set has; fewer of them may have been chosen
-	Cases  []Case
-	Reason string // why no case could be run
+	// EndToEnd says that the cases are conversations, judged by what the engine makes of them, and not node by node.
+	EndToEnd bool
+	Cases    []Case
+	Reason   string // why no case could be run
 }
 
 // Case is the result of one prompt.
@@ -87,7 +108,7 @@ type Node struct {
 	Shape  []int
 	Reach  shapes.Reach
 	Reason string  // why nothing was compared
-	Checks []Check // in the order Contract, Accumulated, Local, Logits, as far as they were tried
+	Checks []Check // in the order Contract, Accumulated, Local, Logits, as far as they were tried; or Exact alone
 }
 
 // Check is one view of one node.
@@ -188,7 +209,8 @@ func (s Stage) Coverage() Coverage {
 	var c Coverage
 	for _, n := range s.Nodes {
 		c.Expected++
-		local, accumulated := n.compared(Local), n.compared(Accumulated) || n.compared(Logits)
+		exact := n.compared(Exact) // which has no inputs but the prompt's, and no truth but the one that it is held against
+		local, accumulated := n.compared(Local) || exact, n.compared(Accumulated) || n.compared(Logits) || exact
 		if local {
 			c.Local++
 		}

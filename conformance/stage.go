@@ -16,7 +16,20 @@ const (
 	StageLogits    = "logits"    //
 )
 
-// Stages lists the stages in the order of execution.
+// The stages of what lies around the model.
+const (
+	StageInventory     = "inventory"     // the engine's list of parameters
+	StagePreprocessing = "preprocessing" // images to pixels
+	StageTokens        = "tokens"        // a conversation to ids, image tokens included
+	StageGeneration    = "generation"    // the ids that are chosen
+)
+
+// EndToEndStages lists the stages of an end-to-end case.
+func EndToEndStages() []string {
+	return []string{StageInventory, StagePreprocessing, StageTokens, StageGeneration}
+}
+
+// Stages lists the stages of the model in the order of execution.
 func Stages() []string {
 	return []string{StageVision, StageProjector, StagePacking, StageMerge, StageDecoder, StageLogits}
 }

@@ -213,6 +213,7 @@ func (r *runner) runCase(engine Engine, t Target, name string) Case {
 			defer closeEngine(engine)
 		}
 		j.forward(engine, cloneInputs(c.Inputs))
+		j.inventory(engine)
 		j.diagnose(r.ctx)
 		last = j.otherwise(r.ctx, engine)
 	}()

@@ -8,8 +8,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/llavaref/llavaref/conformance"
+	"github.com/llavaref/llavaref/conformance/answers"
 	"github.com/llavaref/llavaref/conformance/export"
 	"github.com/llavaref/llavaref/golden"
+	"github.com/llavaref/llavaref/golden/vectors/endtoend"
 	"github.com/llavaref/llavaref/shapes"
 )
 
@@ -33,21 +35,32 @@ func caseListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List the cases that come with the program",
 		Long: `List prints one line a case: the set, the case, how many tokens, tiles and images it has, and which known bugs it is
-there to catch (docs/known-bugs.md). A text is the simplest to begin with.`,
+there to catch (docs/known-bugs.md). A text is the simplest to begin with. The cases of the end-to-end sets, the last in
+the list, are conversations: an engine answers them with its own tokenizer and image processor.`,
 		Example: `  llavaref case list
   llavaref case list --model tiny-1.6`,
 		Args: noArgs,
 	}
-	cmd.Flags().StringSliceVar(&models, "model", nil, "golden sets, separated by commas (default all): "+strings.Join(golden.Names(), ", "))
+	cmd.Flags().StringSliceVar(&models, "model", nil, "sets, separated by commas (default all): "+strings.Join(allSets(), ", "))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if len(models) == 0 {
-			models = golden.Names()
+			models = allSets()
 		}
 		w := cmd.OutOrStdout()
-		fmt.Fprintf(w, "%-9s %-20s %6s %5s %6s  %s\n", "set", "case", "tokens", "tiles", "images", "catches")
+		fmt.Fprintf(w, "%-10s %-20s %6s %5s %6s  %s\n", "set", "case", "tokens", "tiles", "images", "catches")
 		for _, name := range models {
-			if err := oneOf("model", name, golden.Names()...); err != nil {
+			if err := oneOf("model", name, allSets()...); err != nil {
 				return err
+			}
+			if slices.Contains(endtoend.Names(), name) {
+				set, err := endtoend.Open(name)
+				if err != nil {
+					return err
+				}
+				for _, c := range set.Cases {
+					fmt.Fprintf(w, "%-10s %-20s %6d %5d %6d\n", name, c.Name, len(c.InputIDs()), c.Tiles, len(c.Images))
+				}
+				continue
 			}
 			set, err := golden.Embedded(name)
 			if err != nil {
@@ -59,7 +72,7 @@ there to catch (docs/known-bugs.md). A text is the simplest to begin with.`,
 					return err
 				}
 				d := shapes.DimsOf(set.Config, c.Inputs)
-				fmt.Fprintf(w, "%-9s %-20s %6d %5d %6d  %s\n", name, id, d.T, d.N, len(c.Inputs.ImageSizes), strings.Join(c.Catches, " "))
+				fmt.Fprintf(w, "%-10s %-20s %6d %5d %6d  %s\n", name, id, d.T, d.N, len(c.Inputs.ImageSizes), strings.Join(c.Catches, " "))
 			}
 		}
 		return nil
@@ -83,17 +96,21 @@ checkpoint with config.json, input_ids, position_ids and pixel_values as .npy fi
 the pixels were made of, nodes.tsv with the name and the shape of every node, and README.txt, which says what to save
 and which command gives the verdict. With --gguf the same model comes as two GGUF files too, for llama.cpp.
 
+A case of an end-to-end set comes as a conversation: messages.json, the pictures, and the checkpoint with tokenizer, chat
+template and image processor, as transformers saved it.
+
 The folder appears when it is complete, and must not be there, or be empty. The values of the weights are exact in f32,
 f16 and bf16. A --golden set that was made with a checkpoint needs it: --checkpoint DIR.`,
 		Example: `  llavaref case export --case text --model tiny-1.5 --out text
   llavaref case export --case photo-2x2-rows --out photo --dtype bf16 --naming original
-  llavaref case export --case photo-1x3 --out photo-gguf --dtype f16 --gguf`,
+  llavaref case export --case photo-1x3 --out photo-gguf --dtype f16 --gguf
+  llavaref case export --case image --model llava-next --out image`,
 		Args: noArgs,
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.name, "case", "", "the case (llavaref case list)")
 	fs.StringVar(&f.out, "out", "", "the folder to write, made if it is not there")
-	fs.StringVar(&f.model, "model", "", "its golden set, if more than one has a case of that name: "+strings.Join(golden.Names(), ", "))
+	fs.StringVar(&f.model, "model", "", "its set, if more than one has a case of that name: "+strings.Join(allSets(), ", "))
 	fs.StringVar(&f.golden, "golden", "", "a folder with a golden set, instead of those that come with the program")
 	fs.StringVar(&f.checkpoint, "checkpoint", "", "the checkpoint that the --golden set was made with")
 	fs.StringVar(&f.dtype, "dtype", "f32", "of the checkpoint: f32, f16 or bf16")
@@ -121,9 +138,12 @@ func (f *exportFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return usage("--naming: %w", err)
 	}
-	set, err := f.set()
+	set, asked, err := f.set()
 	if err != nil {
 		return err
+	}
+	if asked != "" {
+		return f.conversation(cmd, asked)
 	}
 	if scheme == shapes.LiteLlama && set.Config.ModelType != shapes.Llava {
 		return usage("--naming: %s does not name a model of type %s", scheme, set.Config.ModelType)
@@ -147,38 +167,78 @@ func (f *exportFlags) run(cmd *cobra.Command) error {
 	return nil
 }
 
-// set is the golden set that has the case.
-func (f *exportFlags) set() (*golden.Set, error) {
+// conversation writes a case of an end-to-end set.
+func (f *exportFlags) conversation(cmd *cobra.Command, set string) error {
+	for _, flag := range []string{"dtype", "naming", "gguf"} {
+		if cmd.Flags().Changed(flag) {
+			return usage("--%s is for golden sets: the checkpoint of %s is written as transformers saved it, and llavaref convert writes it otherwise", flag, set)
+		}
+	}
+	t, release, err := answers.Open(set)
+	if err != nil {
+		return err
+	}
+	defer release()
+	c, err := t.Set.Case(f.name)
+	if err != nil {
+		return err
+	}
+	in, err := t.Inputs(c)
+	if err != nil {
+		return err
+	}
+	if err := export.WriteConversation(f.out, t.Set, c, in); err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s: conversation %s of %s, %s\nNext: %s/%s says what to save and which command gives the verdict.\n",
+		f.out, f.name, set, totalLine(shapes.Params(t.Config)), strings.TrimRight(f.out, "/"), export.ReadmeFile)
+	return nil
+}
+
+// set is the golden set that has the case, or the name of the end-to-end set.
+func (f *exportFlags) set() (*golden.Set, string, error) {
 	if f.golden != "" {
 		set, err := golden.Open(f.golden)
 		if err == nil && !slices.Contains(set.Cases(), f.name) {
-			return nil, usage("--case %q: %s has no such case, want one of %s", f.name, f.golden, strings.Join(set.Cases(), ", "))
+			return nil, "", usage("--case %q: %s has no such case, want one of %s", f.name, f.golden, strings.Join(set.Cases(), ", "))
 		}
-		return set, err
+		return set, "", err
 	}
-	names := golden.Names()
+	names := allSets()
 	if f.model != "" {
 		if err := oneOf("model", f.model, names...); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		names = []string{f.model}
 	}
-	var found []*golden.Set
+	var found *golden.Set
 	var holders []string
 	for _, name := range names {
+		if slices.Contains(endtoend.Names(), name) {
+			set, err := endtoend.Open(name)
+			if err != nil {
+				return nil, "", err
+			}
+			if slices.ContainsFunc(set.Cases, func(c endtoend.Case) bool { return c.Name == f.name }) {
+				holders = append(holders, name)
+			}
+			continue
+		}
 		set, err := golden.Embedded(name)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		if slices.Contains(set.Cases(), f.name) {
-			found, holders = append(found, set), append(holders, name)
+			found, holders = set, append(holders, name)
 		}
 	}
-	switch len(found) {
-	case 0:
-		return nil, usage("--case %q: no such case in %s; llavaref case list names them", f.name, strings.Join(names, ", "))
-	case 1:
-		return found[0], nil
+	switch {
+	case len(holders) == 0:
+		return nil, "", usage("--case %q: no such case in %s; llavaref case list names them", f.name, strings.Join(names, ", "))
+	case len(holders) > 1:
+		return nil, "", usage("--case %q is in %s: say which with --model", f.name, strings.Join(holders, " and "))
+	case found == nil:
+		return nil, holders[0], nil
 	}
-	return nil, usage("--case %q is in %s: say which with --model", f.name, strings.Join(holders, " and "))
+	return found, "", nil
 }

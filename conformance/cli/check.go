@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"path"
 	"slices"
@@ -12,10 +13,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/llavaref/llavaref/conformance"
+	"github.com/llavaref/llavaref/conformance/answers"
 	"github.com/llavaref/llavaref/conformance/compare"
 	"github.com/llavaref/llavaref/conformance/diagnose"
 	"github.com/llavaref/llavaref/conformance/engines"
 	"github.com/llavaref/llavaref/golden"
+	"github.com/llavaref/llavaref/golden/vectors/endtoend"
 )
 
 // checkFlags are the flags of check.
@@ -45,8 +48,12 @@ If both are smooth but above the floor, the precision class is lower than declar
 named, with the entries that differ most. Known bugs (docs/known-bugs.md) are tried in the place of a node that fails,
 on the engine's own inputs: those that reproduce its values are named, with where to look.
 
-Without --golden the sets that come with the program are run: ` + strings.Join(defaultSets(), ", ") + `; --model chooses among
-all of them (llavaref golden list). Their weights are synthetic and made on the fly. A set that was made with a
+The end-to-end sets, ` + strings.Join(endtoend.Names(), " and ") + `, are conversations: the engine's own list of parameters, the pixels that it makes of
+the pictures, the ids that it makes of the words and the tokens that it chooses are held against those of transformers.
+A dump has them in answer.json, pixel_values.npy and inventory.json; what is not there is skipped.
+
+Without --golden the sets that come with the program are run: ` + strings.Join(append(defaultSets(), endtoend.Names()...), ", ") + `; --model chooses
+among all of them (llavaref case list). Their weights are synthetic and made on the fly. A set that was made with a
 checkpoint needs it: --checkpoint DIR; its fingerprint is held against the set's.
 
 --engine dir:PATH judges dumps: folders of .npy, .npz or .safetensors files with a manifest.json (docs/dump-format.md),
@@ -79,7 +86,7 @@ Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test, 4 a
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.engine, "engine", "ref", "engine to test: "+strings.Join(engines.Names(), ", ")+", dir:PATH for dumps of any engine, exec:'COMMAND' for a program that writes them, logits:FILE for what comes out of one")
-	fs.StringSliceVar(&f.models, "model", nil, "golden sets to run, separated by commas (default the tiny ones)")
+	fs.StringSliceVar(&f.models, "model", nil, "sets to run, separated by commas (default the tiny ones and the conversations)")
 	fs.StringVar(&f.pattern, "case", "", "only the cases whose name matches this pattern ('text-*')")
 	fs.StringSliceVar(&f.modes, "mode", []string{"local", "accumulated"}, "views to take")
 	fs.StringVar(&f.class, "class", "", "judge as f32, f16 or bf16 (default what the engine declares)")
@@ -141,7 +148,18 @@ func (f *checkFlags) run(cmd *cobra.Command, find finder) error {
 		defer release()
 		suite.Targets = append(suite.Targets, target)
 	}
+	asked, ask, err := f.conversations()
+	if err != nil {
+		return err
+	}
 	run := runWithBar(cmd.Context(), cmd.ErrOrStderr(), suite, open)
+	if !f.failFast || !failed(run) {
+		answered, err := f.ask(cmd, asked, ask, len(sets) == 0)
+		if err != nil {
+			return err
+		}
+		run = conformance.Join(run, answered)
+	}
 	run.Allowed = f.allowed
 	if err := f.write(cmd, outs, run); err != nil {
 		return err
@@ -172,7 +190,14 @@ func (f *checkFlags) suite() (conformance.Suite, error) {
 	return s, nil
 }
 
-// sets opens the golden sets that the flags ask for, and wants at least one case of them to be chosen.
+// failed says whether something does not hold or could not be tested.
+func failed(r conformance.Run) bool {
+	return slices.ContainsFunc(r.Sets, func(s conformance.Set) bool {
+		return s.Reason != "" || slices.ContainsFunc(s.Cases, func(c conformance.Case) bool { return c.Status() > conformance.Convention })
+	})
+}
+
+// sets opens the golden sets that the flags ask for, and wants at least one case, of them or of the end-to-end sets, to be chosen.
 func (f *checkFlags) sets() ([]*golden.Set, error) {
 	var sets []*golden.Set
 	if f.golden != "" {
@@ -181,38 +206,97 @@ func (f *checkFlags) sets() ([]*golden.Set, error) {
 			return nil, err
 		}
 		sets = append(sets, s)
-	} else {
-		if f.checkpoint != "" {
-			return nil, usage("--checkpoint goes with --golden: the sets that come with the program have weights of their own")
-		}
-		names := f.models
-		if len(names) == 0 {
-			names = defaultSets()
-		}
-		for _, name := range names {
-			if !slices.Contains(golden.Names(), name) {
-				return nil, usage("--model %q has no golden set in the program, want %s; or --golden DIR", name, strings.Join(golden.Names(), ", "))
-			}
-			s, err := golden.Embedded(name)
+	} else if f.checkpoint != "" {
+		return nil, usage("--checkpoint goes with --golden: the sets that come with the program have weights of their own")
+	}
+	var all []string
+	chosen := false
+	for _, name := range f.names() {
+		if slices.Contains(endtoend.Names(), name) {
+			s, err := endtoend.Open(name)
 			if err != nil {
 				return nil, err
 			}
-			sets = append(sets, s)
+			chosen = chosen || len(answers.Cases(s, f.pattern)) > 0
+			for _, c := range s.Cases {
+				all = append(all, c.Name)
+			}
+			continue
 		}
+		if err := oneOf("model", name, allSets()...); err != nil {
+			return nil, fmt.Errorf("%w; or --golden DIR", err)
+		}
+		s, err := golden.Embedded(name)
+		if err != nil {
+			return nil, err
+		}
+		sets = append(sets, s)
 	}
-	var all []string
 	for _, s := range sets {
 		for _, name := range s.Cases() {
-			if ok, _ := path.Match(f.pattern, name); ok || f.pattern == "" {
-				return sets, nil
-			}
+			ok, _ := path.Match(f.pattern, name)
+			chosen = chosen || ok || f.pattern == ""
 			all = append(all, name)
 		}
 	}
-	if len(all) == 0 {
-		return nil, errors.New("there is no golden set to run")
+	switch {
+	case chosen:
+		return sets, nil
+	case len(all) == 0:
+		return nil, errors.New("there is no set to run")
 	}
-	return nil, usage("--case %q matches none of %s", f.pattern, strings.Join(all, ", "))
+	slices.Sort(all)
+	return nil, usage("--case %q matches none of %s", f.pattern, strings.Join(slices.Compact(all), ", "))
+}
+
+// names are the sets of the program that the flags ask for.
+func (f *checkFlags) names() []string {
+	if f.golden != "" {
+		return nil
+	}
+	if len(f.models) == 0 {
+		return append(defaultSets(), endtoend.Names()...)
+	}
+	return f.models
+}
+
+// allSets are the sets that come with the program, the end-to-end ones last.
+func allSets() []string { return append(golden.Names(), endtoend.Names()...) }
+
+// conversations are the end-to-end sets to run, and how the engine is asked.
+func (f *checkFlags) conversations() ([]string, answers.Opener, error) {
+	var names []string
+	for _, name := range f.names() {
+		if slices.Contains(endtoend.Names(), name) {
+			names = append(names, name)
+		}
+	}
+	open, ok, err := engines.FindAnswers(f.engine, f.timeout)
+	if err != nil || ok {
+		return names, open, err
+	}
+	if len(f.models) > 0 && len(names) > 0 {
+		return nil, nil, usage("--model %s is for engines that generate, and %s is none", strings.Join(names, ", "), f.engine)
+	}
+	return nil, nil, nil
+}
+
+// ask has the engine answer the conversations of the end-to-end sets. only says that no golden set is run.
+func (f *checkFlags) ask(cmd *cobra.Command, names []string, open answers.Opener, only bool) (conformance.Run, error) {
+	var targets []*answers.Target
+	for _, name := range names {
+		t, release, err := answers.Open(name)
+		if err != nil {
+			return conformance.Run{}, err
+		}
+		defer release()
+		targets = append(targets, t)
+	}
+	b := newStepsBar(cmd.ErrOrStderr(), "conversations")
+	defer b.close()
+	opt := answers.Options{Class: compare.Class(f.class), Cases: f.pattern, Only: only, FailFast: f.failFast}
+	opt.Progress = func(p conformance.Progress) { b.set(int64(p.Done), int64(p.Total)) }
+	return answers.Run(cmd.Context(), targets, opt, open), nil
 }
 
 // runWithBar runs the suite with a bar on a terminal.

@@ -38,8 +38,8 @@ var (
 	endToEndModels = []string{"llava-next", "llava"}
 )
 
-// answers is the file of one checkpoint.
-type answers struct {
+// recorded is the file of one checkpoint.
+type recorded struct {
 	dir            string
 	EOS            []int        `json:"eos"`
 	TwinRows       []int        `json:"twin_rows"`
@@ -91,13 +91,13 @@ func (g answerCase) inputIDs() []int {
 	return ids
 }
 
-func readAnswers(t *testing.T, model string) answers {
+func readAnswers(t *testing.T, model string) recorded {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(endToEnd, model+".json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := answers{dir: filepath.Join(endToEnd, model)}
+	a := recorded{dir: filepath.Join(endToEnd, model)}
 	if err := json.Unmarshal(data, &a); err != nil {
 		t.Fatal(err)
 	}
@@ -598,7 +598,7 @@ type planted struct {
 const every, butText = "every case", "every case with an image"
 
 // follow generates with a bug until the ids leave the golden ones. It says whether they did.
-func (p planted) follow(t *testing.T, a answers, o opened, g answerCase) (caught bool) {
+func (p planted) follow(t *testing.T, a recorded, o opened, g answerCase) (caught bool) {
 	t.Helper()
 	images, stop := g.Images, o.stop
 	if p.images != nil {

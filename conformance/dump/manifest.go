@@ -127,13 +127,8 @@ func (s Scale) MarshalJSON() ([]byte, error) {
 // ParseManifest reads a manifest. Unknown and repeated keys are errors, and so is a missing class, since nothing can be judged without it.
 func ParseManifest(data []byte) (Manifest, error) {
 	var m Manifest
-	if err := checkKeys(data); err != nil {
+	if err := strict(data, &m); err != nil {
 		return m, err
-	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&m); err != nil {
-		return m, fmt.Errorf("%s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return m, m.check()
 }

@@ -83,8 +83,9 @@ func (r *Reader) scan() error {
 			return err
 		}
 	}
+	around := slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == AnswerFile || e.Name() == InventoryFile })
 	switch {
-	case len(r.arrays) > 0:
+	case len(r.arrays) > 0 || around:
 		return nil
 	case pickle != "":
 		return fmt.Errorf("no array, and %s is a pickle, which is never read: save it with numpy.savez or safetensors", quote(pickle))

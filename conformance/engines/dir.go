@@ -164,6 +164,9 @@ func (e *dumpEngine) Reprompt(in shapes.Inputs) (conformance.Engine, error) {
 	return &dumpEngine{reader: e.reader, binding: b, config: e.config}, nil
 }
 
+// Inventory is the dump's list of parameters.
+func (e *dumpEngine) Inventory() ([]shapes.Param, bool, error) { return e.reader.Inventory() }
+
 // Reread reads a node's array in other ways.
 func (e *dumpEngine) Reread(node string) []conformance.Reading { return e.binding.Reread(node) }
 

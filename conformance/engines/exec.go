@@ -30,19 +30,30 @@ const (
 // OpenExec makes engines of a command that follows docs/protocol.md: it is given a model and a case as files, and writes a dump.
 // The command is split into words at spaces; quotes of either kind keep them together. No shell is involved.
 func OpenExec(command string, timeout time.Duration) (conformance.Opener, error) {
-	words, err := splitWords(command)
+	p, err := newProgram(command, timeout)
 	if err != nil {
 		return nil, err
 	}
+	return func(shapes.Config, shapes.Weights) (conformance.Engine, error) {
+		if _, err := exec.LookPath(p.words[0]); err != nil {
+			return nil, err
+		}
+		return &execEngine{caseOnly: caseOnly{"exec:" + p.words[0]}, program: p}, nil
+	}, nil
+}
+
+// program is a command that follows docs/protocol.md.
+type program struct {
+	words   []string
+	timeout time.Duration
+}
+
+func newProgram(command string, timeout time.Duration) (program, error) {
+	words, err := splitWords(command)
 	if timeout <= 0 {
 		timeout = DefaultTimeout
 	}
-	return func(shapes.Config, shapes.Weights) (conformance.Engine, error) {
-		if _, err := exec.LookPath(words[0]); err != nil {
-			return nil, err
-		}
-		return &execEngine{caseOnly: caseOnly{"exec:" + words[0]}, words: words, timeout: timeout}, nil
-	}, nil
+	return program{words, timeout}, err
 }
 
 // splitWords splits a command line.
@@ -84,8 +95,7 @@ func splitWords(command string) ([]string, error) {
 // execEngine runs a command for each case. The model is written once.
 type execEngine struct {
 	caseOnly
-	words   []string
-	timeout time.Duration
+	program
 
 	tmp   string // "" before the first case
 	cases int
@@ -123,10 +133,27 @@ func (e *execEngine) run(ctx context.Context, t conformance.Target, name, dir st
 	if err := export.Prompt(prompt, t.Set, name, execOptions); err != nil {
 		return nil, err
 	}
-	limited, cancel := context.WithTimeout(ctx, e.timeout)
+	if err := e.program.run(ctx, filepath.Join(e.tmp, export.ModelDir), prompt, out); err != nil {
+		return nil, err
+	}
+	opened, err := openDump(out, t, name, false)
+	if err != nil {
+		return nil, e.ofDump(err, out)
+	}
+	return opened.(*dumpEngine), nil
+}
+
+// ofDump is an error of the dump in out.
+func (p program) ofDump(err error, out string) error {
+	return fmt.Errorf("the dump that %s has made: %s", p.words[0], strings.ReplaceAll(err.Error(), out, "--out"))
+}
+
+// run runs the command for one case. Without an error there is a folder out.
+func (p program) run(ctx context.Context, model, prompt, out string) error {
+	limited, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	args := append(e.words[1:len(e.words):len(e.words)], "--model", filepath.Join(e.tmp, export.ModelDir), "--case", prompt, "--out", out)
-	cmd := exec.CommandContext(limited, e.words[0], args...)
+	args := append(p.words[1:len(p.words):len(p.words)], "--model", model, "--case", prompt, "--out", out)
+	cmd := exec.CommandContext(limited, p.words[0], args...)
 	var said tail
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &said, &said, waitDelay
 	inGroup(cmd)
@@ -134,22 +161,18 @@ func (e *execEngine) run(ctx context.Context, t conformance.Target, name, dir st
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("interrupted: %w", context.Cause(ctx))
+		return fmt.Errorf("interrupted: %w", context.Cause(ctx))
 	case limited.Err() != nil:
-		return nil, fmt.Errorf("%s took more than %v for the case and was stopped%s", e.words[0], e.timeout, said.said())
+		return fmt.Errorf("%s took more than %v for the case and was stopped%s", p.words[0], p.timeout, said.said())
 	case errors.As(err, &exit) && exit.ExitCode() == exitNothing:
-		return nil, conformance.NotRun(fmt.Sprintf("%s has nothing for it (exit code %d)%s", e.words[0], exitNothing, said.said()))
+		return conformance.NotRun(fmt.Sprintf("%s has nothing for it (exit code %d)%s", p.words[0], exitNothing, said.said()))
 	case err != nil:
-		return nil, fmt.Errorf("%s: %v%s", e.words[0], err, said.said())
+		return fmt.Errorf("%s: %v%s", p.words[0], err, said.said())
 	}
 	if info, err := os.Lstat(out); err != nil || !info.IsDir() {
-		return nil, fmt.Errorf("%s exited with code 0 and made no folder --out%s", e.words[0], said.said())
+		return fmt.Errorf("%s exited with code 0 and made no folder --out%s", p.words[0], said.said())
 	}
-	opened, err := openDump(out, t, name, false)
-	if err != nil {
-		return nil, fmt.Errorf("the dump that %s has made: %s", e.words[0], strings.ReplaceAll(err.Error(), out, "--out"))
-	}
-	return opened.(*dumpEngine), nil
+	return nil
 }
 
 // Close takes the model away.

@@ -27,93 +27,150 @@ const (
 	levelUntested = "untested"   // nothing was compared
 )
 
-// levelStages says which stages of the graph a level has. The others are no part of a run of the suite.
-var levelStages = []struct {
-	name   string
-	stages []string
-	how    string // what tests it, where a run of the suite does not
-}{
-	{"inventory", nil, "llavaref params verify"},
-	{"preprocessing + tokens", nil, "llavaref check ids and llavaref preprocess"},
-	{"vision", []string{conformance.StageVision}, ""},
-	{"projector + packing", []string{conformance.StageProjector, conformance.StagePacking, conformance.StageMerge}, ""},
-	{"decoder", []string{conformance.StageDecoder, conformance.StageLogits}, ""},
-	{"generation", nil, "generated tokens beside those of transformers"},
+// part is what a level is judged by: stages of the cases of golden sets, of end-to-end sets, or of both.
+type part struct {
+	name             string
+	stages           []string
+	golden, endToEnd bool
+}
+
+// parts are those of the levels.
+var parts = []part{
+	{"inventory", []string{conformance.StageInventory}, true, true},
+	{"preprocessing + tokens", []string{conformance.StagePreprocessing, conformance.StageTokens}, false, true},
+	{"vision", []string{conformance.StageVision}, true, false},
+	{"projector + packing", []string{conformance.StageProjector, conformance.StagePacking, conformance.StageMerge}, true, false},
+	{"decoder", []string{conformance.StageDecoder, conformance.StageLogits}, true, false},
+	{"generation", []string{conformance.StageGeneration}, false, true},
 }
 
 // levels says of each level what the run shows.
 func levels(r conformance.Run) []level {
 	var out []level
-	for _, l := range levelStages {
-		if l.stages == nil {
-			out = append(out, level{l.name, levelUntested, "no part of this run: " + l.how})
-			continue
-		}
-		out = append(out, levelOf(l.name, l.stages, r))
+	for _, p := range parts {
+		out = append(out, levelOf(p, r))
 	}
 	return out
 }
 
-// levelOf sums a level up over all cases. What could not be tested leaves no level a pass, in whichever level it was.
-func levelOf(name string, stages []string, r conformance.Run) level {
-	checked, expected, whole, fails, others, drifts, trouble := 0, 0, true, "", "", "", ""
+// inventory says whether the level is judged once for each set, and not in every case.
+func (p part) inventory() bool { return p.golden && p.endToEnd }
+
+// levelOf sums a level up over all cases. What could not be tested in a set leaves no level a pass that the set is for, whichever level it was in.
+func levelOf(p part, r conformance.Run) level {
+	t := tally{whole: true}
+	sets := 0
 	for _, s := range r.Sets {
-		where := s.Name
-		if s.Reason != "" && trouble == "" {
-			trouble = where + ": " + s.Reason
+		if s.EndToEnd && !p.endToEnd || !s.EndToEnd && !p.golden {
+			continue
 		}
-		whole = whole && s.Total > 0 && len(s.Cases) >= s.Total
-		for _, c := range s.Cases {
-			where := s.Name + "/" + c.Name
-			whole = whole && c.Reason == ""
-			for _, p := range c.Problems {
-				if p.Level > conformance.Convention && trouble == "" {
-					trouble = where + ": " + p.Text
-				}
-			}
-			part := stagesOf(c, stages)
-			for _, stage := range part {
-				k := stage.Coverage()
-				checked, expected = checked+k.Checked, expected+k.Expected
-				for _, n := range stage.Nodes {
-					own := wrongByItself(n) || c.First != nil && c.First.Node == n.Name
-					if n.Status() == conformance.Fail && own && fails == "" {
-						fails = fmt.Sprintf("%s, in %s", n.Name, where)
-					}
-					if _, cause, ok := n.Convention(); ok && others == "" {
-						others = fmt.Sprintf("%s: %s, in %s", cause.Convention, n.Name, where)
-					}
-					_, _, follows := n.Convention()
-					if s := n.Status(); (s == conformance.Fail && !own || s == conformance.Convention && !follows) && drifts == "" {
-						drifts = fmt.Sprintf("%s, in %s", n.Name, where)
-						if c.First != nil {
-							drifts = fmt.Sprintf("%s, in %s", c.First.Node, where)
-						}
-					}
-					if n.Status() == conformance.Error && trouble == "" {
-						trouble = fmt.Sprintf("%s, in %s", n.Name, where)
-					}
-				}
-			}
-			whole = whole && (len(part) == 0 || holdsAtItsEnd(part))
-		}
+		sets++
+		t.set(p, s)
 	}
-	covered := fmt.Sprintf("%d of %d nodes compared", checked, expected)
+	if p.inventory() {
+		t.whole = listed(r)
+	}
+	covered := fmt.Sprintf("%d of %d nodes compared", t.checked, t.expected)
 	switch {
-	case fails != "":
-		return level{name, levelFail, "first at " + fails}
-	case trouble != "":
-		return level{name, levelError, trouble}
-	case others != "":
-		return level{name, levelOther, others}
-	case drifts != "":
-		return level{name, levelPartial, "no node of it is wrong by itself, but what comes to it is off: " + drifts}
-	case checked == 0:
-		return level{name, levelUntested, "nothing was compared"}
-	case !whole:
-		return level{name, levelPartial, covered + ", not the level's end against the truth in every case of the sets"}
+	case t.fails != "":
+		return level{p.name, levelFail, "first at " + t.fails}
+	case t.trouble != "":
+		return level{p.name, levelError, t.trouble}
+	case t.others != "":
+		return level{p.name, levelOther, t.others}
+	case t.drifts != "":
+		return level{p.name, levelPartial, "no node of it is wrong by itself, but what comes to it is off: " + t.drifts}
+	case sets == 0 && p.endToEnd:
+		return level{p.name, levelUntested, "no part of this run: no end-to-end set was run"}
+	case t.checked == 0 && p.inventory():
+		return level{p.name, levelUntested, "the engine does not list its parameters"}
+	case t.checked == 0:
+		return level{p.name, levelUntested, "nothing was compared" + t.why}
+	case !t.whole && p.inventory():
+		return level{p.name, levelPartial, covered + ", not of every set"}
+	case !t.whole && p.endToEnd:
+		return level{p.name, levelPartial, covered + ", not all that the level has in every case of the sets" + t.why}
+	case !t.whole:
+		return level{p.name, levelPartial, covered + ", not the level's end against the truth in every case of the sets"}
 	}
-	return level{name, levelPass, covered}
+	return level{p.name, levelPass, covered}
+}
+
+// listed says whether every end-to-end set has an inventory, or where none was run every golden set.
+func listed(r conformance.Run) bool {
+	need := 0
+	for _, endToEnd := range []bool{true, false} {
+		for _, s := range r.Sets {
+			if s.EndToEnd != endToEnd {
+				continue
+			}
+			need++
+			if !slices.ContainsFunc(s.Cases, func(c conformance.Case) bool {
+				return slices.ContainsFunc(stagesOf(c, []string{conformance.StageInventory}), func(k conformance.Stage) bool { return k.Status() == conformance.Pass })
+			}) {
+				return false
+			}
+		}
+		if need > 0 {
+			break
+		}
+	}
+	return need > 0
+}
+
+// tally is what the cases say of a level.
+type tally struct {
+	checked, expected              int
+	whole                          bool // all that the level asks for is there and holds
+	fails, others, drifts, trouble string
+	why                            string // why the first case that was not run was not
+}
+
+func (t *tally) set(p part, s conformance.Set) {
+	if s.Reason != "" && t.trouble == "" {
+		t.trouble = s.Name + ": " + s.Reason
+	}
+	t.whole = t.whole && s.Total > 0 && len(s.Cases) >= s.Total
+	for _, c := range s.Cases {
+		where := s.Name + "/" + c.Name
+		if t.whole = t.whole && c.Reason == ""; c.Reason != "" && t.why == "" {
+			t.why = fmt.Sprintf(", %s: %s", where, c.Reason)
+		}
+		for _, problem := range c.Problems {
+			if problem.Level > conformance.Convention && t.trouble == "" && !p.inventory() {
+				t.trouble = where + ": " + problem.Text
+			}
+		}
+		of := stagesOf(c, p.stages)
+		for _, stage := range of {
+			k := stage.Coverage()
+			t.checked, t.expected = t.checked+k.Checked, t.expected+k.Expected
+			for _, n := range stage.Nodes {
+				t.node(n, c, where)
+			}
+		}
+		t.whole = t.whole && (len(of) == 0 || s.EndToEnd && holdsThroughout(of) || !s.EndToEnd && holdsAtItsEnd(of))
+	}
+}
+
+func (t *tally) node(n conformance.Node, c conformance.Case, where string) {
+	own := wrongByItself(n) || c.First != nil && c.First.Node == n.Name
+	_, cause, follows := n.Convention()
+	exact, isExact := n.Check(conformance.Exact)
+	followsFrom := isExact && exact.Result == conformance.Skip && c.First != nil // not judged, for what comes to it is off
+	switch s := n.Status(); {
+	case s == conformance.Error && t.trouble == "":
+		t.trouble = fmt.Sprintf("%s, in %s", n.Name, where)
+	case s == conformance.Fail && own && t.fails == "":
+		t.fails = fmt.Sprintf("%s, in %s", n.Name, where)
+	case follows && t.others == "":
+		t.others = fmt.Sprintf("%s: %s, in %s", cause.Convention, n.Name, where)
+	case (s == conformance.Fail && !own || s == conformance.Convention && !follows || followsFrom) && t.drifts == "":
+		t.drifts = fmt.Sprintf("%s, in %s", n.Name, where)
+		if c.First != nil {
+			t.drifts = fmt.Sprintf("%s, in %s", c.First.Node, where)
+		}
+	}
 }
 
 func stagesOf(c conformance.Case, names []string) []conformance.Stage {
@@ -124,6 +181,13 @@ func stagesOf(c conformance.Case, names []string) []conformance.Stage {
 		}
 	}
 	return out
+}
+
+// holdsThroughout says whether every part was given and holds.
+func holdsThroughout(stages []conformance.Stage) bool {
+	return !slices.ContainsFunc(stages, func(s conformance.Stage) bool {
+		return slices.ContainsFunc(s.Nodes, func(n conformance.Node) bool { return n.Status() != conformance.Pass })
+	})
 }
 
 // holdsAtItsEnd says whether the last node that the logits need was held against the truth.

@@ -41,10 +41,16 @@ var (
 // a band from the least to the largest over the cases, a line along the largest. The red line is the limit, and what is above it
 // has a red dot.
 func SVG(w io.Writer, r conformance.Run) error {
-	strips := max(len(r.Sets), 1)
+	var sets []conformance.Set
+	for _, s := range r.Sets {
+		if !s.EndToEnd { // which has no depth
+			sets = append(sets, s)
+		}
+	}
+	strips := max(len(sets), 1)
 	canvas := vgsvg.NewWith(vgsvg.UseWH(chartWidth, chartHeight*vg.Length(strips)), vgsvg.EmbedFonts(false))
 	tiles := draw.Tiles{Rows: strips, Cols: 1, PadY: 6, PadX: 4, PadTop: 4, PadBottom: 4, PadLeft: 4, PadRight: 10}
-	for i, s := range r.Sets {
+	for i, s := range sets {
 		p, err := strip(s)
 		if err != nil {
 			return err
@@ -168,6 +174,9 @@ func drifts(s conformance.Set, depth map[string]float64) (low, high plotter.XYs)
 			for _, n := range stage.Nodes {
 				k, ok := n.Check(conformance.Accumulated)
 				if !ok || k.Result == conformance.Skip {
+					continue
+				}
+				if _, known := depth[n.Name]; !known {
 					continue
 				}
 				y := min(max(k.Ratio, lowestRatio), highestRatio)

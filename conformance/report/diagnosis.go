@@ -74,6 +74,10 @@ func wrong(c conformance.Case) []diagnosis {
 	} else if len(c.Causes) > 0 {
 		out = append(out, diagnosis{status: conformance.Fail, title: "the whole prompt", causes: c.Causes})
 	}
+	for _, n := range besides(c) {
+		k, _ := n.Check(conformance.Exact)
+		out = append(out, diagnosis{status: conformance.Fail, node: n.Name, title: n.Name, lines: []string{k.Reason}, causes: k.Causes})
+	}
 	for _, n := range conventional(c) {
 		if k, cause, _ := n.Convention(); c.First == nil || c.First.Node != n.Name {
 			out = append(out, diagnosis{status: conformance.Convention, node: n.Name, title: n.Name, lines: []string{"this node follows another published rule: " + cause.Convention}, causes: k.Causes})

@@ -55,7 +55,6 @@ type htmlPage struct {
 	Facts, Provenance             []htmlFact
 	Findings                      []htmlFinding
 	MoreFindings                  string
-	Stages                        []string
 	Sets                          []htmlSet
 }
 
@@ -76,6 +75,7 @@ type htmlCause struct{ ID, Text, Look, Convention, Effect, Fit string }
 
 type htmlSet struct {
 	Name, Digest, Chosen, Reason string
+	Stages                       []string
 	Chart                        *htmlChart
 	Cases                        []htmlCase
 }
@@ -98,7 +98,7 @@ type htmlCell struct{ Status, Text string }
 
 type htmlProblem struct{ Status, Word, Text string }
 
-type htmlFirst struct{ Link, Node, Explanation string }
+type htmlFirst struct{ Word, Link, Node, Explanation string }
 
 type htmlStage struct {
 	Name, Status, Checked, Drift, Local, Note string
@@ -153,7 +153,7 @@ func statusWord(r conformance.Run) string {
 
 func pageDoc(r conformance.Run) htmlPage {
 	p := htmlPage{Style: template.CSS(pageStyle), Script: template.JS(pageScript), Policy: policy(), Word: statusWord(r), Status: r.Status().String(),
-		Engine: engineName(r), Verdict: Verdict(r), Stages: conformance.Stages(), Facts: facts(r), Provenance: provenance(r)}
+		Engine: engineName(r), Verdict: Verdict(r), Facts: facts(r), Provenance: provenance(r)}
 	b := pageBuilder{}
 	for i, s := range r.Sets {
 		p.Sets = append(p.Sets, b.set(i, s, r))
@@ -257,7 +257,7 @@ type pageBuilder struct {
 }
 
 func (b *pageBuilder) set(at int, s conformance.Set, r conformance.Run) htmlSet {
-	out := htmlSet{Name: s.Name, Digest: s.Digest, Reason: s.Reason, Chosen: count(len(s.Cases), "case")}
+	out := htmlSet{Name: s.Name, Digest: s.Digest, Reason: s.Reason, Stages: setStages(s), Chosen: count(len(s.Cases), "case")}
 	if s.Total > len(s.Cases) {
 		out.Chosen = fmt.Sprintf("%d of its %d cases", len(s.Cases), s.Total)
 	}
@@ -265,7 +265,7 @@ func (b *pageBuilder) set(at int, s conformance.Set, r conformance.Run) htmlSet 
 		out.Chart = setChart(s)
 	}
 	for i, c := range s.Cases {
-		out.Cases = append(out.Cases, b.caseOf(fmt.Sprintf("c%d-%d", at, i), c, r))
+		out.Cases = append(out.Cases, b.caseOf(fmt.Sprintf("c%d-%d", at, i), c, r, out.Stages))
 	}
 	return out
 }
@@ -289,7 +289,7 @@ func finding(d diagnosis, sets []htmlSet) htmlFinding {
 	return f
 }
 
-func (b *pageBuilder) caseOf(id string, c conformance.Case, r conformance.Run) htmlCase {
+func (b *pageBuilder) caseOf(id string, c conformance.Case, r conformance.Run, names []string) htmlCase {
 	out := htmlCase{ID: id, Name: c.Name, Why: c.Why, Status: c.Status().String(), Coverage: coverage(c.Coverage(), r), Causes: htmlCauses(c.Causes)}
 	k := c.Coverage()
 	out.NodeCount = fmt.Sprintf("%d/%d", k.Checked, k.Expected)
@@ -307,11 +307,11 @@ func (b *pageBuilder) caseOf(id string, c conformance.Case, r conformance.Run) h
 		out.Assumptions = append(out.Assumptions, assumption(a))
 	}
 	out.Skips = skips(c)
-	out.Cells, out.Stages = stages(id, c)
+	out.Cells, out.Stages = stages(id, c, names)
 	out.Chart = caseChart(id, c)
 	details(&out, c)
 	if c.First != nil {
-		out.First = &htmlFirst{Node: c.First.Node, Explanation: c.First.Explanation}
+		out.First = &htmlFirst{Word: capital(firstWord(*c.First)), Node: c.First.Node, Explanation: c.First.Explanation}
 		for _, n := range out.Nodes {
 			if n.Name == c.First.Node {
 				out.First.Link = n.ID
@@ -322,9 +322,9 @@ func (b *pageBuilder) caseOf(id string, c conformance.Case, r conformance.Run) h
 }
 
 // stages makes the cells of the case's line and the tables of its nodes.
-func stages(id string, c conformance.Case) (cells []htmlCell, out []htmlStage) {
+func stages(id string, c conformance.Case, names []string) (cells []htmlCell, out []htmlStage) {
 	at := 0
-	for _, name := range conformance.Stages() {
+	for _, name := range names {
 		cell := htmlCell{}
 		for _, s := range c.Stages {
 			if s.Name != name {
@@ -353,6 +353,9 @@ func stages(id string, c conformance.Case) (cells []htmlCell, out []htmlStage) {
 }
 
 func rowID(id string, at int) string { return fmt.Sprintf("%s-%d", id, at) }
+
+// capital is a phrase as it begins a sentence.
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // note is the first thing to say of a node in a line.
 func note(n conformance.Node) string {
@@ -397,7 +400,7 @@ func details(out *htmlCase, c conformance.Case) {
 
 func wrongByItself(n conformance.Node) bool {
 	return slices.ContainsFunc(n.Checks, func(c conformance.Check) bool {
-		return c.Result == conformance.Error || c.Result == conformance.Fail && (c.View == conformance.Local || c.View == conformance.Contract)
+		return c.Result == conformance.Error || c.Result == conformance.Fail && (c.View == conformance.Local || c.View == conformance.Contract || c.View == conformance.Exact)
 	})
 }
 

@@ -79,12 +79,14 @@ type jsonCoverage struct {
 }
 
 type jsonSet struct {
-	Name   string     `json:"name"`
-	SHA256 string     `json:"sha256"`
-	Status string     `json:"status"`
-	Reason string     `json:"reason,omitempty"`
-	Total  int        `json:"total"`
-	Cases  []jsonCase `json:"cases"`
+	Name   string `json:"name"`
+	SHA256 string `json:"sha256"`
+	Status string `json:"status"`
+	Reason string `json:"reason,omitempty"`
+	Total  int    `json:"total"`
+	// EndToEnd says that the cases are conversations.
+	EndToEnd bool       `json:"end_to_end,omitempty"`
+	Cases    []jsonCase `json:"cases"`
 }
 
 type jsonCase struct {
@@ -212,7 +214,7 @@ func runDoc(r conformance.Run) jsonRun {
 		d.Views = append(d.Views, string(v))
 	}
 	for _, s := range r.Sets {
-		set := jsonSet{s.Name, s.Digest, s.Status().String(), s.Reason, s.Total, []jsonCase{}}
+		set := jsonSet{s.Name, s.Digest, s.Status().String(), s.Reason, s.Total, s.EndToEnd, []jsonCase{}}
 		for _, c := range s.Cases {
 			set.Cases = append(set.Cases, caseDoc(c))
 		}

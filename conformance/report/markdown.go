@@ -43,14 +43,15 @@ func Markdown(w io.Writer, r conformance.Run) error {
 func markdownTable(s conformance.Set) string {
 	t := table.NewWriter()
 	header := table.Row{"case", "verdict", "nodes"}
-	for _, stage := range conformance.Stages() {
+	stages := setStages(s)
+	for _, stage := range stages {
 		header = append(header, stage)
 	}
 	t.AppendHeader(header)
 	for _, c := range s.Cases {
 		k := c.Coverage()
 		line := table.Row{c.Name, c.Status().String(), fmt.Sprintf("%d/%d", k.Checked, k.Expected)}
-		for _, name := range conformance.Stages() {
+		for _, name := range stages {
 			cell := ""
 			for _, stage := range c.Stages {
 				if stage.Name == name {

@@ -77,7 +77,11 @@ func newChart(s conformance.Set) *htmlChart {
 	for _, k := range s.Cases {
 		for _, stage := range k.Stages {
 			for _, n := range stage.Nodes {
-				at, row := int(depth[n.Name]), nodeRow(n)
+				x, known := depth[n.Name]
+				if !known { // it is no node of the graph
+					continue
+				}
+				at, row := int(x), nodeRow(n)
 				if row.drift >= 0 {
 					c.drifts[at].add(row.drift, false)
 				}

@@ -31,9 +31,15 @@ func textSet(w io.Writer, r conformance.Run, s conformance.Set, verbose bool) {
 	if s.Reason != "" {
 		fmt.Fprintf(w, "  error: %s\n", s.Reason)
 	}
-	for _, c := range s.Cases {
+	for i, c := range s.Cases {
 		if c.Reason != "" {
-			fmt.Fprintf(w, "\n  %s: skip, %s\n", c.Name, c.Reason)
+			if same := alike(s.Cases[i:]); i > 0 && s.Cases[i-1].Reason == c.Reason {
+				continue
+			} else if same > 1 {
+				fmt.Fprintf(w, "\n  %s and %d more: skip, %s\n", c.Name, same-1, c.Reason)
+			} else {
+				fmt.Fprintf(w, "\n  %s: skip, %s\n", c.Name, c.Reason)
+			}
 			continue
 		}
 		fmt.Fprintf(w, "\n  %s: %s, %s\n", c.Name, c.Status(), coverage(c.Coverage(), r))
@@ -54,19 +60,32 @@ func textSet(w io.Writer, r conformance.Run, s conformance.Set, verbose bool) {
 	}
 }
 
+// alike is how many of the first cases were not run for the same reason.
+func alike(cases []conformance.Case) int {
+	for i, c := range cases {
+		if c.Reason != cases[0].Reason {
+			return i
+		}
+	}
+	return len(cases)
+}
+
 func textStages(w io.Writer, c conformance.Case) {
 	if len(c.Stages) == 0 {
 		return
 	}
-	width := statusWidth(c)
-	fmt.Fprintf(w, "    %-*s %-10s %9s  %8s %8s  %s\n", width, "", "stage", "checked", "drift", "local", "worst node")
+	width, names := statusWidth(c), 10
+	for _, s := range c.Stages {
+		names = max(names, len(s.Name))
+	}
+	fmt.Fprintf(w, "    %-*s %-*s %9s  %8s %8s  %s\n", width, "", names, "stage", "checked", "drift", "local", "worst node")
 	for _, s := range c.Stages {
 		r := stageRow(s)
 		checked, note := fmt.Sprintf("%d/%d", r.checked, r.total), short(r.worst)
 		if s.Name == conformance.StageLogits {
 			note = tokens(s.Nodes[0])
 		}
-		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("    %-*s %-10s %9s  %8s %8s  %s", width, r.status, s.Name, checked, ratio(r.drift), ratio(r.local), note), " "))
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("    %-*s %-*s %9s  %8s %8s  %s", width, r.status, names, s.Name, checked, ratio(r.drift), ratio(r.local), note), " "))
 	}
 }
 

@@ -287,7 +287,7 @@ func nodeRow(n conformance.Node) row {
 		if c.Result == conformance.Skip || c.Result == conformance.Error {
 			continue
 		}
-		if c.View == conformance.Accumulated || c.View == conformance.Contract {
+		if c.View == conformance.Accumulated || c.View == conformance.Contract || c.View == conformance.Exact {
 			r.drift = max(r.drift, c.Ratio)
 		}
 		if c.View == conformance.Local || c.View == conformance.Contract {
@@ -341,13 +341,17 @@ func findings(c conformance.Case) []string {
 	if c.First == nil {
 		return out
 	}
-	out = append(out, "first diverging node: "+c.First.Node, "  "+c.First.Explanation)
+	out = append(out, firstWord(*c.First)+": "+c.First.Node, "  "+c.First.Explanation)
 	for _, s := range c.Stages {
 		for _, n := range s.Nodes {
 			if n.Name == c.First.Node {
 				out = append(out, nodeFindings(n, c.First.View)...)
 			}
 		}
+	}
+	for _, n := range besides(c) {
+		out = append(out, "besides, wrong as well: "+n.Name)
+		out = append(out, nodeFindings(n, "")...)
 	}
 	for _, n := range conventional(c) {
 		if n.Name != c.First.Node {
@@ -359,6 +363,41 @@ func findings(c conformance.Case) []string {
 		out = append(out, fmt.Sprintf("%s behind a convention could not be judged: off against the truth, and not all between is exposed", count(n, "node")))
 	}
 	return out
+}
+
+// firstWord is what the first divergence of a case is called.
+func firstWord(d conformance.Divergence) string {
+	if d.View == conformance.Exact {
+		return "first wrong"
+	}
+	return "first diverging node"
+}
+
+// besides are the parts of a case that have one right value, and another one here, behind the first that diverges.
+func besides(c conformance.Case) []conformance.Node {
+	var out []conformance.Node
+	for _, s := range c.Stages {
+		for _, n := range s.Nodes {
+			if k, ok := n.Check(conformance.Exact); ok && k.Result == conformance.Fail && (c.First == nil || c.First.Node != n.Name) {
+				out = append(out, n)
+			}
+		}
+	}
+	return out
+}
+
+// setStages are the stages of a set's cases, in the order in which tables have them.
+func setStages(s conformance.Set) []string {
+	if s.EndToEnd {
+		return conformance.EndToEndStages()
+	}
+	names := conformance.Stages()
+	for _, c := range s.Cases {
+		if len(stagesOf(c, []string{conformance.StageInventory})) > 0 {
+			return append(names, conformance.StageInventory)
+		}
+	}
+	return names
 }
 
 // problemWord is what a problem's level is called.
@@ -406,7 +445,7 @@ func nodeFindings(n conformance.Node, only conformance.View) []string {
 		if c.Ratio >= compare.Worse {
 			line = fmt.Sprintf("  %s: %s", c.View, c.Reason)
 		}
-		if c.View == conformance.Contract && only == conformance.Contract { // the explanation has said it
+		if c.View == only && (c.View == conformance.Contract || c.View == conformance.Exact) { // the explanation has said it
 			out = append(out, causes("  ", c.Causes)...)
 			continue
 		}
