@@ -4,7 +4,10 @@
     python adapter.py --model case/model --case case --out dump
     llavaref check --engine dir:dump --model tiny-1.6 --case photo-1x3
 
-One file, for any transformers from 4.42 on: numpy, torch and transformers are all it imports. The nodes have the names of the
+A conversation of an end-to-end set is answered instead, with the processor, the tokenizer and generate of transformers from 5.0 on: older
+versions have no Pillow processor by that name, and exit with 77. That needs Pillow, and jinja2 for the chat template.
+
+One file, for any transformers from 4.42 on: for nodes numpy, torch and transformers are all it imports. The nodes have the names of the
 running version's own modules, and the manifest says whose names they are, so that nothing is renamed here.
 
 Modules give their values through forward hooks. The steps that are no module come from the input of the module behind
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -47,7 +51,10 @@ class Dump:
             raise SystemExit(f"{out} is there already, want a folder to be made")
         self._tmp.mkdir(parents=True)
 
-    def put(self, name: str, x: torch.Tensor) -> None:
+    def write(self, name: str, content: object) -> None:
+        (self._tmp / name).write_text(json.dumps(content) + "\n")
+
+    def put(self, name: str, x: torch.Tensor, node: bool = True) -> None:
         x = x.detach().contiguous()
         if x.dtype == torch.bfloat16:
             x = x.view(torch.int16)  # numpy has no bfloat16: its bits, read as uint16
@@ -58,7 +65,8 @@ class Dump:
         if path.exists():
             raise ValueError(f"{name}: computed twice in one pass")
         np.save(path, array)
-        self._manifest["nodes"].append({"name": name, "shape": list(array.shape)})
+        if node:
+            self._manifest["nodes"].append({"name": name, "shape": list(array.shape)})
 
     def close(self) -> None:
         (self._tmp / "manifest.json").write_text(json.dumps(self._manifest, indent=1) + "\n")
@@ -289,8 +297,44 @@ def load(folder: Path, dtype: torch.dtype, attention: str) -> torch.nn.Module:
     return model.eval()
 
 
-def run(model: torch.nn.Module, folder: Path, out: Path, dtype_name: str, attention: str, lanes: int) -> None:
+def answer(model: torch.nn.Module, checkpoint: Path, folder: Path, dump: Dump) -> None:
+    """Answers a conversation from its files alone: nothing that lies in the folder for engines without a processor is read."""
+    from PIL import Image
+
+    about = json.loads((folder / "case.json").read_text())
+    messages = json.loads((folder / about["messages"]).read_text())
+    pictures = [Image.open(folder / name) for name in about["images"]]
+    processor = transformers.AutoProcessor.from_pretrained(checkpoint, backend="pil")
+    prompt = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    # the template writes begin-of-text itself or leaves it to the tokenizer
+    bos = processor.tokenizer.bos_token
+    given = processor(text=prompt, images=pictures or None, add_special_tokens=not (bos and prompt.startswith(bos)), return_tensors="pt")
+    ids = given["input_ids"][0].tolist()
+    said = {"prompt": prompt, "input_ids": ids}
+    if pictures:
+        image = model.config.image_token_id
+        runs = [len(list(run)) for is_image, run in itertools.groupby(ids, lambda i: i == image) if is_image]
+        said["image_sizes"] = [[p.height, p.width] for p in pictures]
+        if len(runs) == len(pictures):  # else two stand side by side, and their counts cannot be told from the ids
+            said["image_tokens"] = runs
+        dump.put("pixel_values", given["pixel_values"], node=False)
+    given = {k: v.to(model.dtype) if v.is_floating_point() else v for k, v in given.items()}
+    out = model.generate(**given, do_sample=False, max_new_tokens=about["max_new_tokens"])
+    said["new_ids"] = out[0, len(ids):].tolist()
+    said["text"] = processor.tokenizer.decode(said["new_ids"], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    dump.write("answer.json", said)
+
+
+def inventory(model: torch.nn.Module) -> dict:
+    return {name: {"shape": list(x.shape), "dtype": str(x.dtype).removeprefix("torch.")} for name, x in model.named_parameters()}
+
+
+def run(model: torch.nn.Module, checkpoint: Path, folder: Path, out: Path, dtype_name: str, attention: str, lanes: int) -> None:
     dtype = getattr(torch, dtype_name)
+    conversation = (folder / "messages.json").is_file()
+    if conversation and VERSION < (5, 0):
+        print(f"transformers {transformers.__version__} is asked for nodes only", file=sys.stderr)
+        raise SystemExit(NOTHING)
     case = Case(folder, model.config)
     manifest = {
         "format": 1, "engine": "transformers", "version": transformers.__version__, "class": CLASSES[dtype_name], "lanes": lanes, "naming": Names(model).naming,
@@ -299,8 +343,13 @@ def run(model: torch.nn.Module, folder: Path, out: Path, dtype_name: str, attent
     manifest |= {key: case.about[key] for key in ("set", "case") if key in case.about}
     dump = Dump(out, manifest)
     try:
-        with torch.no_grad(), Capture(model, dump, case):
-            model(**case.arguments(dtype))
+        dump.write("inventory.json", inventory(model))
+        with torch.no_grad():
+            if conversation:
+                answer(model, checkpoint, folder, dump)
+            else:
+                with Capture(model, dump, case):
+                    model(**case.arguments(dtype))
         dump.close()
     except BaseException:
         dump.abort()
@@ -321,7 +370,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     model = load(args.model, getattr(torch, args.dtype), args.attn)
     for folder in args.case:
-        run(model, folder, args.out if len(args.case) == 1 else args.out / folder.name, args.dtype, args.attn, args.lanes)
+        run(model, args.model, folder, args.out if len(args.case) == 1 else args.out / folder.name, args.dtype, args.attn, args.lanes)
 
 
 if __name__ == "__main__":
