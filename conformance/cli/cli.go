@@ -102,7 +102,7 @@ and nothing else is wrong.`,
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{exitUsage, err} })
-	root.AddCommand(checkCommand(find), benchCommand(find), profileCommand(), diffCommand(), paramsCommand(), nodesCommand(), weightsCommand(), convertCommand(), runCommand(), tokenizeCommand(), templateCommand(), tokensCommand(), preprocessCommand(), goldenCommand(), caseCommand(), selftestCommand(), versionCommand())
+	root.AddCommand(checkCommand(find), badgeCommand(), benchCommand(find), profileCommand(), diffCommand(), paramsCommand(), nodesCommand(), weightsCommand(), convertCommand(), runCommand(), tokenizeCommand(), templateCommand(), tokensCommand(), preprocessCommand(), goldenCommand(), caseCommand(), selftestCommand(), versionCommand())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }

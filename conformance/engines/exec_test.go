@@ -143,7 +143,7 @@ func TestACommandIsTested(t *testing.T) {
 		{"fail", conformance.Error, []string{"exit status 5; it said last: first line | about to fail"}},
 		{"silent", conformance.Error, []string{"exited with code 0 and made no folder --out; it said last: first line | about to silent"}},
 		{"no manifest", conformance.Error, []string{"the dump that", "no manifest.json, want one with at least format, engine and class"}},
-		{"nothing", conformance.Error, []string{"image: skip, ", "has nothing for it (exit code 77); it said last: first line | about to nothing", "could not test: no case was run"}},
+		{"nothing", conformance.Error, []string{"image and 1 more: skip, ", "has nothing for it (exit code 77); it said last: first line | about to nothing", "could not test: no case was run"}},
 	} {
 		t.Run(c.how, func(t *testing.T) {
 			run, text := commanded(t, t.Context(), c.how, "", time.Minute)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/shapes"
@@ -205,9 +206,10 @@ func holdsAtItsEnd(stages []conformance.Stage) bool {
 }
 
 // Badge writes the result as an endpoint of shields.io: the message counts the levels, and names the first that fails.
-func Badge(w io.Writer, r conformance.Run) error {
-	all := levels(r)
-	message, colour := badge(r, all)
+func Badge(w io.Writer, r conformance.Run) error { return writeBadge(w, levelsDoc(r)) }
+
+func writeBadge(w io.Writer, d jsonLevels) error {
+	message, colour := badge(d)
 	return indented(w, struct {
 		Version int    `json:"schemaVersion"`
 		Label   string `json:"label"`
@@ -217,29 +219,29 @@ func Badge(w io.Writer, r conformance.Run) error {
 }
 
 // badge is green only if no level that was tested is less than a pass, and blue if the engine follows another published rule and nothing is wrong.
-func badge(r conformance.Run, all []level) (message, colour string) {
+func badge(d jsonLevels) (message, colour string) {
 	number := map[string]int{}
-	for _, l := range all {
+	for _, l := range d.Levels {
 		number[l.Status]++
 	}
 	for _, status := range []string{levelFail, levelError} {
-		for _, l := range all {
+		for _, l := range d.Levels {
 			switch {
 			case l.Status != status:
 			case status == levelFail:
-				return fmt.Sprintf("%s: %s fails", r.Class, l.Name), "red"
+				return fmt.Sprintf("%s: %s fails", d.Class, l.Name), "red"
 			default:
 				return "could not test", "lightgrey"
 			}
 		}
 	}
-	if r.Status() == conformance.Convention {
-		return fmt.Sprintf("%s: other convention: %s", r.Class, conventionNames(r)), "blue"
+	if d.Status == conformance.Convention.String() {
+		return fmt.Sprintf("%s: other convention: %s", d.Class, strings.Join(d.Conventions, "; and ")), "blue"
 	}
-	if r.Status() != conformance.Pass {
+	if d.Status != conformance.Pass.String() {
 		return "could not test", "lightgrey"
 	}
-	message, colour = fmt.Sprintf("%s: %d of %d levels pass", r.Class, number[levelPass], len(all)), "brightgreen"
+	message, colour = fmt.Sprintf("%s: %d of %d levels pass", d.Class, number[levelPass], len(d.Levels)), "brightgreen"
 	if n := number[levelPartial]; n > 0 {
 		message, colour = message+fmt.Sprintf(", %d partly tested", n), "yellow"
 	}
@@ -270,7 +272,9 @@ type jsonLevelsSet struct {
 }
 
 // Levels writes what the run says of each level, small enough to be published.
-func Levels(w io.Writer, r conformance.Run) error {
+func Levels(w io.Writer, r conformance.Run) error { return indented(w, levelsDoc(r)) }
+
+func levelsDoc(r conformance.Run) jsonLevels {
 	d := jsonLevels{Format: JSONFormat, Status: r.Status().String(), Verdict: Verdict(r), Engine: engineDoc(r.Engine), Class: string(r.Class), Llavaref: r.By.Llavaref, Sets: []jsonLevelsSet{}, Levels: levels(r)}
 	for _, c := range r.Conventions() {
 		d.Conventions = append(d.Conventions, c.Convention)
@@ -278,7 +282,7 @@ func Levels(w io.Writer, r conformance.Run) error {
 	for _, s := range r.Sets {
 		d.Sets = append(d.Sets, jsonLevelsSet{s.Name, s.Digest, s.Total, len(s.Cases)})
 	}
-	return indented(w, d)
+	return d
 }
 
 func indented(w io.Writer, v any) error {

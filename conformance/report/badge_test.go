@@ -126,7 +126,7 @@ func TestLevelsThatWereNotTestedDoNotPass(t *testing.T) {
 					t.Errorf("%+v, want not tested, with a reason", all[i])
 				}
 			}
-			message, colour := badge(test.make(), all)
+			message, colour := badge(levelsDoc(test.make()))
 			if g := fmt.Sprintf("%s, %s", message, colour); g != test.badge {
 				t.Errorf("badge %q, want %q", g, test.badge)
 			}

@@ -133,7 +133,7 @@ func TestEachLevelFailsAlone(t *testing.T) {
 			if g := strings.Join(got, " "); g != c.want {
 				t.Errorf("%s, want %s\n%+v", g, c.want, all)
 			}
-			message, colour := badge(r, all)
+			message, colour := badge(levelsDoc(r))
 			if g := fmt.Sprintf("%s, %s", message, colour); g != c.badge {
 				t.Errorf("badge %s, want %s", g, c.badge)
 			}
