@@ -92,7 +92,7 @@ func (v vectors) c(name string) operand.Mem {
 	panic("no constant " + name)
 }
 
-// hold keeps constants in the upper 16 registers of AVX-512 until the function ends: a loop that fetches all of them anew is bound by its loads.
+// hold keeps constants in the upper 16 registers of AVX-512 until the function ends, instead of fetching each for every vector.
 func (v vectors) hold(names ...string) {
 	if !v.wide {
 		return
