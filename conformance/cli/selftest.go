@@ -38,7 +38,7 @@ the class: a bug that is smaller than what storage rounds away survives, and is 
 Exit codes: 0 everything is caught (in f16 and bf16 nine of ten), nine of ten are named, no false alarm; 1 not so; 2 wrong usage; 3 could not test.`,
 		Example: `  llavaref selftest --model tiny-1.5 --case text --bug L25
   llavaref selftest --model tiny-1.6 --case noise-3x1 --bug 'K*' --format markdown
-  llavaref selftest --class f16,bf16 --format summary`,
+  llavaref selftest --class f16,bf16 --model tiny-1.5 --case text --bug L25 --format summary`,
 		Args: noArgs,
 	}
 	fs := cmd.Flags()
