@@ -13,6 +13,7 @@ WARM = 0.15  # seconds of the same work, once at least, before anything counts: 
 TIME = 0.25  # seconds that count, once at least
 LIMIT_WARM, LIMIT_TIME = 0.03, 0.05  # the same of a limit, whose work takes some milliseconds
 REST = 0.02  # seconds without work between two processes
+LEVEL = 1  # point of percent of the limit: less is not told apart from the limit's own noise
 DISTURBED = 1.03  # limits before and after a sample that differ by more say that somebody else had the machine
 
 
@@ -90,10 +91,10 @@ def cell(samples, amount):
 
 
 def ahead(scores):
-    """Who has the highest median of name -> values, and who is level with him: whose interquartile range meets his."""
+    """Who has the highest median of name -> values, and who is level with him: whose interquartile range meets his, or whose median is a point away or less."""
     spans = {name: quartiles(v) for name, v in scores.items()}
     best = max(spans, key=lambda name: spans[name][1])
-    level = [name for name in spans if name != best and spans[name][2] >= spans[best][0]]
+    level = [name for name in spans if name != best and (spans[name][2] >= spans[best][0] or spans[name][1] >= spans[best][1] - LEVEL)]
     return [best, *sorted(level, key=lambda name: -spans[name][1])]
 
 
@@ -109,7 +110,7 @@ def summary(verdicts):
     text = f"Of {len(verdicts)} rows llavaref is ahead in {len(first)}, level with the best peer in {len(level)}"
     text += f" ({'; '.join(level)})" if level else ""
     text += f", behind in {len(behind)}" + (f": {'; '.join(behind)}" if behind else "")
-    return text + ". Level means that the interquartile ranges of the percentages meet."
+    return text + f". Level means that the interquartile ranges of the percentages meet, or that the medians differ by {LEVEL} point or less."
 
 
 def processor_fields():
