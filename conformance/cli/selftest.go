@@ -35,7 +35,8 @@ them that is flagged is a false alarm. They run on the first prompt with an imag
 With --class f16 or bf16 every value of the wrong engine is rounded to that class, and so are the limits those of
 the class: a bug that is smaller than what storage rounds away survives, and is listed.
 
-Exit codes: 0 everything is caught (in f16 and bf16 nine of ten), nine of ten are named, no false alarm; 1 not so; 2 wrong usage; 3 could not test.`,
+Exit codes: 0 everything is caught (in f16 and bf16 nine of ten), nine of ten are named, no false alarm; 1 not so;
+2 wrong usage; 3 could not test.`,
 		Example: `  llavaref selftest --model tiny-1.5 --case text --bug L25
   llavaref selftest --model tiny-1.6 --case noise-3x1 --bug 'K*' --format markdown
   llavaref selftest --class f16,bf16 --model tiny-1.5 --case text --bug L25 --format summary`,
