@@ -14,15 +14,15 @@ func badgeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "badge LEVELS...",
 		Short: "Make one badge of several runs of an engine",
-		Long: `Badge puts together what several runs say of an engine's levels, each written by check --report levels=PATH: of an engine
-whose tokenizer is another program, or whose graph and conversations are tested in two jobs. Of each level the worst run that
-tested it counts, and one that did not test it says nothing.
+		Long: `Badge puts together what several runs say of an engine's levels, each written by check --report levels=PATH: of an
+engine whose tokenizer is another program, or whose graph and conversations are tested in two jobs. Of each level the
+worst run that tested it counts, and one that did not test it says nothing.
 
-The runs have to be of one engine and version, judged as one class, on sets of the same weights. The text format has a line
-for each level, levels is one file of all runs, badge an endpoint of shields.io.
+The runs have to be of one engine and version, judged as one class, on sets of the same weights. The text format has a
+line for each level, levels is one file of all runs, badge an endpoint of shields.io.
 
-Exit codes: 0 nothing that was tested is wrong, 1 a level fails, 2 wrong usage, 3 a file cannot be read, is of another engine, or
-something could not be tested, 4 another convention.`,
+Exit codes: 0 nothing that was tested is wrong, 1 a level fails, 2 wrong usage, 3 a file cannot be read, is of another
+engine, or something could not be tested, 4 another convention.`,
 		Example: `  llavaref check --model tiny-1.5 --case text --report levels=graph.json
   llavaref check --model llava --case text-only --report levels=words.json
   llavaref badge graph.json words.json

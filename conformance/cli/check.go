@@ -48,9 +48,9 @@ If both are smooth but above the floor, the precision class is lower than declar
 named, with the entries that differ most. Known bugs (docs/known-bugs.md) are tried in the place of a node that fails,
 on the engine's own inputs: those that reproduce its values are named, with where to look.
 
-The end-to-end sets, ` + strings.Join(endtoend.Names(), " and ") + `, are conversations: the engine's own list of parameters, the pixels that it makes of
-the pictures, the ids that it makes of the words and the tokens that it chooses are held against those of transformers.
-A dump has them in answer.json, pixel_values.npy and inventory.json; what is not there is skipped.
+The end-to-end sets, ` + strings.Join(endtoend.Names(), " and ") + `, are conversations: the engine's own list of parameters, the pixels that it
+makes of the pictures, the ids that it makes of the words and the tokens that it chooses are held against those of
+transformers. A dump has them in answer.json, pixel_values.npy and inventory.json; what is not there is skipped.
 
 Without --golden the sets that come with the program are run: ` + strings.Join(append(defaultSets(), endtoend.Names()...), ", ") + `; --model chooses
 among all of them (llavaref case list). Their weights are synthetic and made on the fly. A set that was made with a
