@@ -200,7 +200,7 @@ func (f *modelFlags) config() (string, shapes.Config, error) {
 func checkpointConfig(dir string) (shapes.Config, error) {
 	switch info, err := os.Stat(dir); {
 	case err != nil:
-		return shapes.Config{}, err
+		return shapes.Config{}, fmt.Errorf("%w; want the folder of a checkpoint, with its config.json", err)
 	case !info.IsDir():
 		return shapes.Config{}, fmt.Errorf("%s is no folder, want the folder of a checkpoint, as transformers saves it", dir)
 	}
