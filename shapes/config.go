@@ -101,6 +101,9 @@ const (
 // A field that the file omits gets the default of transformers' own configuration class, and no other.
 // Whatever would make another model of it (activation, rope scaling, biases, tied embeddings, ...) is refused by name and value.
 func ParseConfig(data []byte) (Config, error) {
+	if err := NotFetched(data); err != nil {
+		return Config{}, fmt.Errorf("config: %w", err)
+	}
 	var raw object
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if err := dec.Decode(&raw); err != nil {

@@ -322,6 +322,13 @@ func TestConfigRefusals(t *testing.T) {
 	}
 }
 
+func TestAConfigThatIsAGitLFSPointerIsNamed(t *testing.T) {
+	_, err := shapes.ParseConfig([]byte("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"))
+	if err == nil || !strings.HasPrefix(err.Error(), "config: is a Git LFS pointer and not the file: fetch it with git lfs pull") {
+		t.Error(err)
+	}
+}
+
 func FuzzParseConfig(f *testing.F) {
 	for _, name := range shapes.ModelNames() {
 		data, _ := shapes.ModelJSON(name)

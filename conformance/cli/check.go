@@ -61,8 +61,9 @@ PATH itself or one a case below it. --engine exec:'COMMAND' runs a program that 
 (docs/protocol.md). What a dump does not have is skipped with its reason.
 
 One run gives several outputs: --format goes to the standard output or to --out, each --report FORMAT=PATH to a file.
-html is one page that needs no network, github makes annotations of GitHub Actions, badge is an endpoint of shields.io,
-and levels says of each part of an engine whether it passes, fails or was not tested (docs/result-format.md).
+html is one page that needs no network, and github makes annotations of GitHub Actions. levels says of each of six
+levels of an engine, from the inventory to the generated tokens, whether it passes, fails or was not tested, and badge
+counts them for shields.io (docs/result-format.md). llavaref badge puts the levels of several runs together.
 
 --engine logits:FILE judges an engine of which nothing is known but its logits, or its most probable tokens, and how many
 tokens a prompt has (docs/black-box.md). Where that is wrong, every known bug is run through the reference, alone and
@@ -72,8 +73,8 @@ A node that the engine does not expose is skipped and never passes. In the outpu
 their limits: above 1 fails. Output follows from the engine's values alone, byte for byte.
 
 Where all that differs follows another published rule, such as the original LLaVA's canvas, the verdict is "other
-convention" with its name and what it changes, and the exit code is 4; --allow-convention makes it 0. One bug beside it,
-and the engine is not conformant.
+convention" with its name and what it changes, and the exit code is 4; --allow-convention makes it 0 (docs/ci.md has
+their names). One bug beside it, and the engine is not conformant.
 
 Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test, 4 another convention.`,
 		Example: `  llavaref check --model tiny-1.5
@@ -81,14 +82,15 @@ Exit codes: 0 conformant, 1 not conformant, 2 wrong usage, 3 could not test, 4 a
   llavaref check --model tiny-1.5 --case text --format junit --out check.xml
   llavaref check --model tiny-1.5 --case text --format svg --out drift.svg
   llavaref check --model tiny-1.5 --case text --report html=check.html --report junit=check.xml --report badge=badge.json
-  llavaref check --engine dir:DUMP --model tiny-1.5 --case text`,
+  llavaref check --engine dir:DUMP --model tiny-1.5 --case text
+  llavaref check --engine dir:DUMP --model tiny-1.5 --case text --allow-convention K11`,
 		Args: noArgs,
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.engine, "engine", "ref", "engine to test: "+strings.Join(engines.Names(), ", ")+", dir:PATH for dumps of any engine, exec:'COMMAND' for a program that writes them, logits:FILE for what comes out of one")
+	fs.StringVar(&f.engine, "engine", "ref", "engine to test: "+strings.Join(engines.Names(), ", ")+" of the program; dir:PATH for dumps of any engine, exec:'COMMAND' for a program that writes them, logits:FILE for what comes out of one")
 	fs.StringSliceVar(&f.models, "model", nil, "sets to run, separated by commas (default the tiny ones and the conversations)")
 	fs.StringVar(&f.pattern, "case", "", "only the cases whose name matches this pattern ('text-*')")
-	fs.StringSliceVar(&f.modes, "mode", []string{"local", "accumulated"}, "views to take")
+	fs.StringSliceVar(&f.modes, "mode", []string{"local", "accumulated"}, "how to look at each node: local, accumulated or both")
 	fs.StringVar(&f.class, "class", "", "judge as f32, f16 or bf16 (default what the engine declares)")
 	fs.StringVar(&f.golden, "golden", "", "a folder with a golden set, instead of those that come with the program")
 	fs.StringVar(&f.checkpoint, "checkpoint", "", "the checkpoint that the --golden set was made with")

@@ -82,7 +82,7 @@ against the manifest, nothing missing and nothing too many; two witnesses that a
 weights, which it makes; shapes, rows and entries against what configuration and inputs imply; and what the values of
 each node say about each other.
 
-Exit codes: 0 the set is sound, 1 it is not, and the error names the file, 3 there is no set.`,
+Exit codes: 0 the set is sound, 1 it is not, and the error names the file, 2 wrong usage, 3 there is no set.`,
 		Example: `  llavaref golden verify --help`,
 		Args:    oneArg("the folder of a golden set"),
 		RunE: func(cmd *cobra.Command, args []string) error {

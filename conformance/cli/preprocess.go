@@ -46,8 +46,8 @@ says the SHA-256 of each stage. With --out DIR it writes a folder:
   stages.json        sizes, and the SHA-256 of each stage: of the pixels, and of the values as little-endian float32
 
 The image is a PNG, a BMP, a GIF (its first frame), a WebP without loss, a uint8 array [height, width, 3] as .npy, or
-pattern:NAME, a test image that is made (KIND-WIDTHxHEIGHT, kinds
-` + strings.Join(pattern.Kinds(), ", ") + `).
+pattern:KIND-WIDTHxHEIGHT, a test image that is made, of one of the kinds
+` + strings.Join(pattern.Kinds(), ", ") + `.
 A JPEG is read with a warning, because decoders differ. Files are read as transformers reads a path: the EXIF orientation
 is applied, alpha is dropped.
 
@@ -69,7 +69,7 @@ as transformers 5.21 does with image objects, the original LLaVA's canvas or squ
 	}
 	f.of.add(cmd)
 	fs := cmd.Flags()
-	fs.StringVar(&f.image, "image", "", "an image file, a .npy array or pattern:NAME")
+	fs.StringVar(&f.image, "image", "", "an image file, a .npy array or pattern:KIND-WIDTHxHEIGHT")
 	fs.StringVar(&f.out, "out", "", "the folder to write, made if it is not there")
 	fs.StringVar(&f.variant, "variant", string(preprocess.Pillow), "whose arithmetic: "+variantNames())
 	fs.StringVar(&f.identify, "identify", "", "an engine's pixel_values as .npy, to be recognised")
@@ -84,7 +84,7 @@ func (f *preprocessFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	if f.image == "" {
-		return usage("--image is missing, want an image file, a .npy array or pattern:NAME")
+		return usage("--image is missing, want an image file, a .npy array or pattern:KIND-WIDTHxHEIGHT")
 	}
 	if f.out != "" && f.identify != "" {
 		return usage("want one of --out and --identify")

@@ -21,7 +21,7 @@ import (
 type wordsFlags struct{ model, variant string }
 
 func (f *wordsFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.model, "model", "", "the folder of a checkpoint, or of the models that come with the program: "+strings.Join(tiny.Models(), ", "))
+	cmd.Flags().StringVar(&f.model, "model", "", "the folder of a checkpoint, or a model that comes with the program: "+strings.Join(tiny.Models(), ", "))
 	cmd.Flags().StringVar(&f.variant, "variant", "", "cut text as another version does: prepend, metaspace, metaspace-legacy")
 }
 

@@ -24,7 +24,7 @@ that cannot be read. The values are not looked at, so it takes no longer for 16 
 The naming scheme is found from the names. Buffers that old writers saved (position_ids, inv_freq) are counted and
 are no fault. The configuration is DIR/config.json unless --config names another.
 
-Exit codes: 0 complete, 1 something differs, 3 the checkpoint or its configuration cannot be read.`,
+Exit codes: 0 complete, 1 something differs, 2 wrong usage, 3 the checkpoint or its configuration cannot be read.`,
 		Example: `  llavaref weights --model tiny-1.6 --out tiny --dtype bf16 --shard-size 1MB
   llavaref params verify tiny`,
 		Args: oneArg("the folder of a checkpoint"),

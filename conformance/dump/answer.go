@@ -2,12 +2,14 @@ package dump
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -137,10 +139,34 @@ func strict(data []byte, v any) error {
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
+	err := dec.Decode(v)
+	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return fmt.Errorf("%s: %s, want %s", cmp.Or(t.Field, "the whole file"), t.Value, inJSON(t.Type.Kind()))
+	}
+	if err != nil && strings.Contains(err.Error(), "unknown field") {
+		return fmt.Errorf("%s, docs/dump-format.md has those that there are", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if err != nil {
 		return fmt.Errorf("%s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return nil
+}
+
+// inJSON is what a value of a Go kind is called in JSON.
+func inJSON(k reflect.Kind) string {
+	switch k {
+	case reflect.Int:
+		return "a whole number of at most 64 bits"
+	case reflect.Float64:
+		return "a number"
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "a list"
+	}
+	return "an object"
 }
 
 // Pixels reads the engine's own pixel_values, at most so many values; false if the dump has none.

@@ -170,7 +170,7 @@ func TestHostileAnswersAreErrors(t *testing.T) {
 		{"empty", "answer.json", ``, conformance.Error, "empty"},
 		{"a key that is not known", "answer.json", `{"newids": [1]}`, conformance.Error, `unknown field "newids"`},
 		{"a key twice", "answer.json", `{"new_ids": [1], "new_ids": [2]}`, conformance.Error, "twice"},
-		{"ids that are no integers", "answer.json", `{"new_ids": [1.5]}`, conformance.Error, "answer.json"},
+		{"ids that are no integers", "answer.json", `{"new_ids": [1.5]}`, conformance.Error, "answer.json: new_ids: number 1.5, want a whole number"},
 		{"ids beyond any", "answer.json", `{"new_ids": [9223372036854775807, -9223372036854775808]}`, conformance.Fail, "number 0 is 9223372036854775807"},
 		{"numbers too large", "answer.json", `{"new_ids": [99999999999999999999999]}`, conformance.Error, "answer.json"},
 		{"nested too deep", "answer.json", strings.Repeat(`[`, 100000), conformance.Error, "nested"},
@@ -178,7 +178,7 @@ func TestHostileAnswersAreErrors(t *testing.T) {
 		{"more than a file may have", "answer.json", `{"text": "` + strings.Repeat("7", 17<<20) + `"}`, conformance.Error, "more than"},
 		{"sizes that are no pairs", "answer.json", `{"image_sizes": [[1, 2, 3]]}`, conformance.Error, "[height, width]"},
 		{"nothing in it", "answer.json", `{}`, conformance.Pass, ""}, // the inventory is
-		{"an inventory that is no object of objects", "inventory.json", `{"a": [1, 2]}`, conformance.Error, "inventory.json"},
+		{"an inventory that is no object of objects", "inventory.json", `{"a": [1, 2]}`, conformance.Error, "array, want an object"},
 		{"an inventory without shapes", "inventory.json", `{"a": {}}`, conformance.Error, "want a shape"},
 		{"an empty inventory", "inventory.json", `{}`, conformance.Fail, "none of 0 names"},
 		{"an inventory of strangers", "inventory.json", `{"a\u0000` + strings.Repeat("b", 500) + `": {"shape": [-1, 0]}}`, conformance.Fail, "none of 1 names"},

@@ -2,6 +2,7 @@
 package engines
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -24,8 +25,14 @@ func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m))
 
 // Find is the engine of a name.
 func Find(name string) (conformance.Opener, error) {
-	if path, ok := strings.CutPrefix(name, "dir:"); ok && path != "" {
+	if path, ok := strings.CutPrefix(name, "dir:"); ok {
+		if path == "" {
+			return nil, errors.New("dir: has no path, want dir:PATH, the folder of a dump or of several (docs/dump-format.md)")
+		}
 		return OpenDir(path), nil
+	}
+	if name == "logits:" {
+		return nil, errors.New("logits: has no file, want logits:FILE, a .json, .npy or .npz file (docs/black-box.md)")
 	}
 	if command, ok := strings.CutPrefix(name, "exec:"); ok {
 		return OpenExec(command, DefaultTimeout)

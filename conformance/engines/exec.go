@@ -87,7 +87,7 @@ func splitWords(command string) ([]string, error) {
 		words = append(words, word.String())
 	}
 	if len(words) == 0 || words[0] == "" {
-		return nil, errors.New("no command")
+		return nil, errors.New("exec: has no command, want exec:COMMAND, a program that writes dumps (docs/protocol.md)")
 	}
 	return words, nil
 }

@@ -184,9 +184,9 @@ func TestACommandThatHangsIsEnded(t *testing.T) {
 
 func TestACommandLineIsSplitIntoWords(t *testing.T) {
 	for command, want := range map[string]string{
-		"":                     "no command",
-		"  ":                   "no command",
-		"''":                   "no command",
+		"":                     "has no command",
+		"  ":                   "has no command",
+		"''":                   "has no command",
 		`a "b`:                 "a quote is not closed",
 		"/nowhere/engine --on": "no such file",
 	} {

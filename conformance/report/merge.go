@@ -2,6 +2,7 @@ package report
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -53,7 +54,7 @@ func MergeLevels(names []string, files [][]byte) (Merged, error) {
 	}
 	out.Status = out.worst()
 	message, _ := badge(out)
-	out.Verdict = fmt.Sprintf("%d runs of %s: %s.", len(files), out.Engine.Name, message)
+	out.Verdict = fmt.Sprintf("%s of %s: %s.", count(len(files), "run"), out.Engine.Name, message)
 	return Merged{out}, nil
 }
 
@@ -95,7 +96,11 @@ func (d *jsonLevels) worst() string {
 func readLevels(data []byte) (jsonLevels, error) {
 	var d jsonLevels
 	if err := json.Unmarshal(data, &d); err != nil {
-		return d, fmt.Errorf("no levels: %s", strings.TrimPrefix(err.Error(), "json: "))
+		text := strings.TrimPrefix(err.Error(), "json: ")
+		if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			text = fmt.Sprintf("%s that does not belong at byte %d", t.Value, t.Offset)
+		}
+		return d, fmt.Errorf("no levels, as check --report levels=PATH writes them: %s", text)
 	}
 	if d.Format != JSONFormat {
 		return d, fmt.Errorf("format %d, want %d, as check --report levels=PATH writes it", d.Format, JSONFormat)

@@ -79,6 +79,8 @@ func TestLevelsThatCannotBeMergedAreRefused(t *testing.T) {
 		{"a badge", []byte(`{"schemaVersion": 1}`), "format 0"},
 		{"no JSON", []byte("levels"), "no levels"},
 		{"nothing", nil, "no levels"},
+		{"a list", []byte(`[1]`), "no levels, as check --report levels=PATH writes them: array that does not belong"},
+		{"a word for a number", []byte(`{"format": "1"}`), "string that does not belong at byte"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := MergeLevels([]string{"a.json", "b.json"}, [][]byte{levelsFile(t, all, nil), c.data})

@@ -214,6 +214,18 @@ func TestOutputs(t *testing.T) {
 	}
 }
 
+// A dump that cannot be opened does not say what it is, and nothing may be said of its class or its accumulators.
+func TestWhatCouldNotBeOpenedIsNotJudged(t *testing.T) {
+	for class, want := range map[compare.Class]string{"": "the engine, not judged", compare.F16: "the engine, not judged"} {
+		if got := engine(conformance.Run{Class: class}); got != want {
+			t.Errorf("class %q: %s, want %s", class, got, want)
+		}
+	}
+	if got, want := engine(passing()), "judged as f32"; !strings.Contains(got, want) {
+		t.Errorf("%s, want %s in it", got, want)
+	}
+}
+
 func TestVerdictsSayTheStatus(t *testing.T) {
 	for want, make := range map[string]func() conformance.Run{
 		"conformant: ref holds as f32 in 1 case of 1 set, 3 of 3 nodes checked.":                                                                                                                                                        passing,

@@ -178,6 +178,9 @@ func engine(r conformance.Run) string {
 	if r.Engine.Version != "" {
 		name += " " + r.Engine.Version
 	}
+	if r.Engine.Class == "" { // no dump or engine could be opened, to say what it is
+		return name + ", not judged"
+	}
 	judged := fmt.Sprintf("judged as %s", r.Class)
 	if r.Class != r.Engine.Class {
 		judged += fmt.Sprintf(" (it declares %q)", r.Engine.Class)

@@ -265,6 +265,9 @@ func parseObject(data []byte) (map[string]json.RawMessage, error) {
 	if len(data) > maxFile {
 		return nil, fmt.Errorf("%d bytes, want at most %d", len(data), maxFile)
 	}
+	if err := shapes.NotFetched(data); err != nil {
+		return nil, err
+	}
 	var o map[string]json.RawMessage
 	dec := json.NewDecoder(bytes.NewReader(data))
 	if err := dec.Decode(&o); err != nil {

@@ -231,6 +231,7 @@ func TestConfigIsRefusedByNameAndValue(t *testing.T) {
 		{string(with(t, processorJSON, `{"image_processor": 3}`)), "image_processor: not a JSON object"},
 		{`[]`, "not a JSON object"},
 		{`null`, "null, want a JSON object"},
+		{"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "is a Git LFS pointer and not the file"},
 		{`{} {}`, "more data"},
 		{``, "not a JSON object"},
 	} {

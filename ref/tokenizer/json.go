@@ -8,6 +8,8 @@ import (
 	"io"
 	"io/fs"
 	"unicode/utf8"
+
+	"github.com/llavaref/llavaref/shapes"
 )
 
 // Limits on what is read. A file claims nothing: whatever is allocated follows from the bytes that are there.
@@ -51,6 +53,9 @@ type object map[string]json.RawMessage
 // parseObject reads one JSON object and nothing after it. It refuses what Go's decoder would repair in silence: bytes that
 // are no UTF-8 and escapes of half a surrogate pair, two of which could become one token.
 func parseObject(data []byte) (object, error) {
+	if err := shapes.NotFetched(data); err != nil {
+		return nil, err
+	}
 	if !utf8.Valid(data) {
 		return nil, errors.New("not UTF-8")
 	}

@@ -179,6 +179,8 @@ func TestWhatIsMissingOrContradictsIsNamed(t *testing.T) {
 		{"an id that contradicts", "llama3-4.57.6", fields{"tokenizer_config.json": fields{"added_tokens_decoder": fields{"999": fields{"content": "<new>", "special": true}}}}, nil, `"<new>" has id 999, but the library gives it 322`},
 		{"special tokens split", "llama3-4.57.6", fields{"tokenizer_config.json": fields{"split_special_tokens": true}}, nil, "split_special_tokens true is not supported"},
 		{"a folder for a file", "llama3-4.57.6", fields{"config.json": "[]"}, nil, "config.json: not a JSON object"},
+		{"a Git LFS pointer", "llama3-4.57.6", fields{"processor_config.json": "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"}, nil, "processor_config.json: is a Git LFS pointer and not the file: fetch it with git lfs pull"},
+		{"the vocabulary as a Git LFS pointer", "llama3-4.57.6", fields{"tokenizer.json": "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"}, nil, "tokenizer.json: is a Git LFS pointer and not the file: fetch it with git lfs pull"},
 		{"a config that is no JSON", "llama3-4.57.6", fields{"processor_config.json": "{"}, nil, "processor_config.json: not a JSON object"},
 		{"half a surrogate pair", "llama3-4.57.6", fields{"tokenizer_config.json": `{"x": "\ud800"}`}, nil, "half a surrogate pair"},
 	} {

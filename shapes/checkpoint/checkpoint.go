@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/llavaref/llavaref/shapes"
 )
 
 // Names that transformers gives to the files of a checkpoint.
@@ -90,6 +92,9 @@ func (c *Checkpoint) addShards(path string) error {
 	text, err := readIndex(path)
 	if err != nil {
 		return err
+	}
+	if err := shapes.NotFetched(text); err != nil {
+		return fmt.Errorf("checkpoint: %s: %w", indexFile, err)
 	}
 	shardOf, total, err := parseIndex(text)
 	if err != nil {

@@ -156,6 +156,32 @@ func TestOpenRefusesWhatIsNoCheckpoint(t *testing.T) {
 	}
 }
 
+// A clone without git lfs pull has a few lines of text under the name of every large file.
+func TestAGitLFSPointerIsNamed(t *testing.T) {
+	const pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 4976698672\n"
+	const want = "is a Git LFS pointer and not the file: fetch it with git lfs pull"
+	for name, files := range map[string]map[string][]byte{
+		singleFile:      {singleFile: []byte(pointer)},
+		indexFile:       {indexFile: []byte(pointer)},
+		"1.safetensors": {indexFile: []byte(`{"weight_map":{"a":"1.safetensors"}}`), "1.safetensors": []byte(pointer)},
+		"model.gguf":    {"model.gguf": []byte(pointer)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := folder(t, files)
+			_, err := Open(dir)
+			if name == "model.gguf" {
+				_, err = OpenGGUF(filepath.Join(dir, name))
+			}
+			if err == nil || !strings.HasPrefix(err.Error(), "checkpoint: "+name+": "+want) {
+				t.Errorf("%v, want %s: %s", err, name, want)
+			}
+		})
+	}
+	if _, err := open([]byte("version https://git-lfs")); err == nil || !strings.Contains(err.Error(), "a header of 2336927755350992246 bytes") {
+		t.Errorf("a text that begins as one: %v", err)
+	}
+}
+
 func TestAnIndexLongerThanTheLimitIsNotRead(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, indexFile)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/llavaref/llavaref/shapes"
 )
 
 // File is one open safetensors file: its header in memory, its values on disk. All methods but Close may be called concurrently.
@@ -45,6 +47,15 @@ func OpenFile(path string) (*File, error) {
 	return file, nil
 }
 
+// notFetched is an error if r begins as a Git LFS pointer, whose text would be read as the length of a header.
+func notFetched(r io.ReaderAt, size int64) error {
+	start := make([]byte, min(size, 64))
+	if err := readFull(r, start, 0); err != nil {
+		return err
+	}
+	return shapes.NotFetched(start)
+}
+
 // newFile reads the header of a safetensors file of size bytes.
 func newFile(name string, r io.ReaderAt, size int64) (*File, error) {
 	fail := func(format string, args ...any) (*File, error) {
@@ -59,6 +70,9 @@ func newFile(name string, r io.ReaderAt, size int64) (*File, error) {
 	}
 	n := binary.LittleEndian.Uint64(length[:])
 	if n > maxHeader {
+		if err := notFetched(r, size); err != nil {
+			return fail("%w", err)
+		}
 		return fail("a header of %d bytes, want at most %d", n, maxHeader)
 	}
 	start := int64(len(length)) + int64(n)

@@ -56,6 +56,9 @@ func OpenGGUF(path string) (*GGUF, error) {
 func newGGUF(name string, r io.ReaderAt, size int64) (*GGUF, error) {
 	p := ggufReader{r: bufio.NewReaderSize(io.NewSectionReader(r, 0, min(size, maxGGUFHeader)), 1<<16), size: size}
 	if magic := p.bytes(4); p.err == nil && string(magic) != ggufMagic {
+		if err := notFetched(r, size); err != nil {
+			return nil, err
+		}
 		return nil, fmt.Errorf("begins with %q, want %q", magic, ggufMagic)
 	}
 	if v := p.u32(); p.err == nil && v != 2 && v != 3 {
