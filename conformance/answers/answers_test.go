@@ -158,6 +158,22 @@ var planted = []struct {
 	}), []string{"image_tokens"}, nil, "K05", "[69], want [70]", false},
 	{"not unpadded", "llava-next", "image", answer(func(a *answers.Answer, _ endtoend.Case) { a.ImageTokens, a.InputIDs = []int{88}, nil }), []string{"image_tokens"}, []string{"input_ids"}, "K10", "[88], want [70]", false},
 	{"image_tokens and ids that say two things", "llava-next", "image", answer(func(a *answers.Answer, _ endtoend.Case) { a.ImageTokens = []int{71} }), []string{"image_tokens"}, nil, "-", "but input_ids has 70", false},
+	{"the numbers of image tokens exchanged in the ids", "llava-next", "conversation", func(target *answers.Target) func(*answers.Answer, endtoend.Case) {
+		return func(a *answers.Answer, _ endtoend.Case) {
+			image, _ := target.Words.ImageToken()
+			at := slices.Index(a.InputIDs, image)
+			a.InputIDs = slices.Delete(a.InputIDs, at, at+8) // 76 and 68
+			for at = len(a.InputIDs); a.InputIDs[at-1] != image; at-- {
+			}
+			a.InputIDs = slices.Insert(a.InputIDs, at, slices.Repeat([]int{image}, 8)...)
+		}
+	}, []string{"image_tokens"}, nil, "-", "but input_ids has [68 76]", false},
+	{"one image token for two images side by side", "llava-next", "two-images", func(target *answers.Target) func(*answers.Answer, endtoend.Case) {
+		return func(a *answers.Answer, _ endtoend.Case) {
+			image, _ := target.Words.ImageToken()
+			a.InputIDs = tokenizer.CollapseImages(a.InputIDs, image)
+		}
+	}, []string{"input_ids"}, nil, "-", "ids, want", false},
 	{"begin-of-text twice", "llava-next", "image", answer(func(a *answers.Answer, _ endtoend.Case) {
 		a.InputIDs = append([]int{a.InputIDs[0]}, a.InputIDs...)
 	}), []string{"input_ids"}, nil, "M05", "twice", false},
@@ -333,10 +349,7 @@ func TestRightAnswersMayLieOtherwise(t *testing.T) {
 		of     string
 		change func(a *answers.Answer, c endtoend.Case)
 	}{
-		{"one image token an image", compare.F32, "two-images", func(a *answers.Answer, _ endtoend.Case) {
-			image, _ := target.Words.ImageToken()
-			a.InputIDs = tokenizer.CollapseImages(a.InputIDs, image)
-		}},
+		{"one image token an image", compare.F32, "two-images", func(a *answers.Answer, c endtoend.Case) { a.InputIDs = target.Words.EncodePrompt(c.Prompt) }},
 		{"no counts of its own", compare.F32, "two-images", func(a *answers.Answer, _ endtoend.Case) { a.ImageTokens = nil }},
 		{"a batch of one image", compare.F32, "image", pixelsOf(func(x shapes.Tensor) shapes.Tensor {
 			x.Shape = append([]int{1}, x.Shape...)

@@ -57,19 +57,46 @@ func (j *judge) runs(ids []int) []int {
 	return out
 }
 
-// expanded says whether the engine's ids have more than one image token for an image.
-func (j *judge) expanded() bool {
-	return slices.ContainsFunc(j.runs(j.answer.InputIDs), func(n int) bool { return n > 1 })
+// expanded says whether the engine's ids have more image tokens than there are images.
+func (j *judge) expanded() bool { return sum(j.runs(j.answer.InputIDs)) > len(j.c.Images) }
+
+// collapsed are ids in which an image is one token: in expanded ones images side by side are one token, too, since it is not seen where one ends.
+func (j *judge) collapsed(ids []int) []int {
+	if j.expanded() {
+		return tokenizer.CollapseImages(ids, j.image)
+	}
+	return ids
 }
 
-// imageTokens judges how many tokens stand for each image: as the engine says, or else as they stand in its ids.
+// unexpanded are transformers' ids with one token for each image.
+func (j *judge) unexpanded() []int {
+	var out []int
+	image, left := 0, 0 // the next one, and what is left of the tokens of the one before
+	for _, id := range j.want.InputIDs {
+		if id == j.image {
+			if left--; left >= 0 {
+				continue
+			}
+			left = j.c.ImageTokens[image] - 1
+			image++
+		}
+		out = append(out, id)
+	}
+	return out
+}
+
+// imageTokens judges how many tokens stand for each image: as the engine says, and as they stand in its ids.
 func (j *judge) imageTokens(k *conformance.Check) {
 	have, want := j.answer.ImageTokens, j.c.ImageTokens
-	if in := j.runs(j.answer.InputIDs); j.expanded() {
-		if have == nil {
-			have, want = in, j.runs(j.want.InputIDs) // two images side by side are one run
-		} else if sum(in) != sum(have) {
+	if in, should := j.runs(j.answer.InputIDs), j.runs(j.want.InputIDs); j.expanded() { // two images side by side are one run
+		switch {
+		case have == nil:
+			have, want = in, should
+		case sum(in) != sum(have):
 			fail(k, "image_tokens %v, but input_ids has %d image tokens (id %d)", have, sum(in), j.image)
+			return
+		case slices.Equal(have, want) && !slices.Equal(in, should):
+			fail(k, "image_tokens %v, but input_ids has %v image tokens (id %d) side by side, want %v", have, in, j.image, should)
 			return
 		}
 	}
@@ -103,7 +130,7 @@ func (j *judge) explainCounts(k *conformance.Check, have []int) {
 
 // inputIDs judges the text among the ids: an image is one token here.
 func (j *judge) inputIDs(k *conformance.Check) {
-	have, want := tokenizer.CollapseImages(j.answer.InputIDs, j.image), tokenizer.CollapseImages(j.want.InputIDs, j.image)
+	have, want := j.collapsed(j.answer.InputIDs), j.collapsed(j.unexpanded())
 	if slices.Equal(have, want) {
 		return
 	}
@@ -139,12 +166,12 @@ func (j *judge) explainIDs(k *conformance.Check, have, want []int) {
 	}
 	for _, v := range words.Variants() {
 		as, err := words.As(v)
-		if err == nil && v != words.Variant() && slices.Equal(tokenizer.CollapseImages(as.EncodePrompt(j.c.Prompt), j.image), have) {
+		if err == nil && v != words.Variant() && slices.Equal(j.collapsed(as.EncodePrompt(j.c.Prompt)), have) {
 			cause(conformance.Cause{ID: "M16", Text: fmt.Sprintf("the text is cut as %s does it", v), Convention: string(v), Effect: fmt.Sprintf("%d ids for %d, an image counting as one", len(have), len(want))})
 		}
 	}
 	if messages, err := tokenizer.ParseMessages(j.c.Messages); err == nil {
-		if without, err := words.Template(messages, false); err == nil && slices.Equal(tokenizer.CollapseImages(words.EncodePrompt(without), j.image), have) {
+		if without, err := words.Template(messages, false); err == nil && slices.Equal(j.collapsed(words.EncodePrompt(without)), have) {
 			cause(conformance.Cause{ID: "M15", Text: "the words that begin the answer are missing", Look: "add_generation_prompt is true"})
 		}
 	}
