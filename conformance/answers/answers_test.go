@@ -12,6 +12,7 @@ import (
 	"github.com/llavaref/llavaref/conformance/compare"
 	"github.com/llavaref/llavaref/golden/vectors/endtoend"
 	"github.com/llavaref/llavaref/ref/preprocess"
+	"github.com/llavaref/llavaref/ref/preprocess/bugs"
 	"github.com/llavaref/llavaref/ref/tokenizer"
 	"github.com/llavaref/llavaref/shapes"
 )
@@ -135,6 +136,8 @@ var planted = []struct {
 	{"BGR, of the small model", "llava", "image", bgr, []string{"pixel_values"}, nil, "P28", "another grey level", false},
 	{"the pixels of Pillow 13", "llava-next", "conversation", variant(preprocess.Pillow13), []string{"pixel_values"}, nil, "P23", "another grey level", true},
 	{"the pixels of torchvision", "llava-next", "image", variant(preprocess.Torchvision), []string{"pixel_values"}, nil, "P34", "another grey level", true},
+	{"the square of the original LLaVA-1.5", "llava", "image", like("P45a"), []string{"pixel_values"}, nil, "P45a", "another grey level", true},
+	{"a black square", "llava", "image", like("P45b"), []string{"pixel_values"}, nil, "P45b", "another grey level", false},
 	{"a tile missing", "llava-next", "image", always(pixelsOf(func(x shapes.Tensor) shapes.Tensor {
 		n := shapes.Product(x.Shape[1:])
 		return shapes.Tensor{Shape: []int{x.Shape[0] - 1, 3, x.Shape[2], x.Shape[3]}, Data: x.Data[n:]}
@@ -239,10 +242,25 @@ func bgr(target *answers.Target) func(*answers.Answer, endtoend.Case) {
 }
 
 func variant(v preprocess.Variant) func(*answers.Target) func(*answers.Answer, endtoend.Case) {
+	return madeBy(func(p preprocess.Processor, m preprocess.Image) (shapes.Tensor, error) {
+		p.Variant = v
+		y, _, err := p.Image(m)
+		return y, err
+	})
+}
+
+// like makes the pixels of a known bug.
+func like(id string) func(*answers.Target) func(*answers.Answer, endtoend.Case) {
+	return madeBy(func(p preprocess.Processor, m preprocess.Image) (shapes.Tensor, error) {
+		all := bugs.Of(p.ModelType)
+		return all[slices.IndexFunc(all, func(b bugs.Bug) bool { return b.ID == id })].Pixels(p, m)
+	})
+}
+
+// madeBy makes the pixels of each image in another way.
+func madeBy(of func(p preprocess.Processor, m preprocess.Image) (shapes.Tensor, error)) func(*answers.Target) func(*answers.Answer, endtoend.Case) {
 	return func(target *answers.Target) func(*answers.Answer, endtoend.Case) {
 		return func(a *answers.Answer, c endtoend.Case) {
-			p := target.Processor
-			p.Variant = v
 			a.Pixels = func(int) (shapes.Tensor, error) {
 				var out shapes.Tensor
 				for _, name := range c.Images {
@@ -254,7 +272,7 @@ func variant(v preprocess.Variant) func(*answers.Target) func(*answers.Answer, e
 					if err != nil {
 						return out, err
 					}
-					y, _, err := p.Image(picture.Image)
+					y, err := of(target.Processor, picture.Image)
 					if err != nil {
 						return out, err
 					}

@@ -123,7 +123,7 @@ func (j *judge) explainCounts(k *conformance.Check, have []int) {
 	}
 	for _, b := range bugs.Of(p.ModelType) {
 		if counts(func(s shapes.Size) (preprocess.Plan, error) { return b.Plan(p, s) }) {
-			k.Causes = append(k.Causes, conformance.Cause{ID: b.ID, Text: b.What, Look: "llavaref tokens WIDTH HEIGHT says what becomes of an image", Convention: published(b.ID), Effect: effect(published(b.ID), sum(have), j.c.ImageTokens)})
+			k.Causes = append(k.Causes, conformance.Cause{ID: b.ID, Text: b.What, Look: "llavaref tokens WIDTH HEIGHT says what becomes of an image", Convention: b.Convention, Effect: effect(b.Convention, sum(have), j.c.ImageTokens)})
 		}
 	}
 }
@@ -152,6 +152,9 @@ func (j *judge) words(ids []int) string {
 	return fmt.Sprintf("%s (%s)", strings.Trim(strings.Join(strings.Fields(fmt.Sprint(ids)), " "), "[]"), excerpt(j.target.Words.Decode(ids, false)))
 }
 
+// CutID is the id in docs/known-bugs.md of another published way to cut text.
+const CutID = "M16"
+
 // explainIDs names what makes the engine's ids, an image being one token.
 func (j *judge) explainIDs(k *conformance.Check, have, want []int) {
 	words := j.target.Words
@@ -167,7 +170,7 @@ func (j *judge) explainIDs(k *conformance.Check, have, want []int) {
 	for _, v := range words.Variants() {
 		as, err := words.As(v)
 		if err == nil && v != words.Variant() && slices.Equal(j.collapsed(as.EncodePrompt(j.c.Prompt)), have) {
-			cause(conformance.Cause{ID: "M16", Text: fmt.Sprintf("the text is cut as %s does it", v), Convention: string(v), Effect: fmt.Sprintf("%d ids for %d, an image counting as one", len(have), len(want))})
+			cause(conformance.Cause{ID: CutID, Text: fmt.Sprintf("the text is cut as %s does it", v), Convention: string(v), Effect: fmt.Sprintf("%d ids for %d, an image counting as one", len(have), len(want))})
 		}
 	}
 	if messages, err := tokenizer.ParseMessages(j.c.Messages); err == nil {

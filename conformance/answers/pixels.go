@@ -7,7 +7,6 @@ import (
 
 	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/conformance/compare"
-	"github.com/llavaref/llavaref/conformance/diagnose"
 	"github.com/llavaref/llavaref/ref/preprocess"
 	"github.com/llavaref/llavaref/ref/preprocess/bugs"
 	"github.com/llavaref/llavaref/shapes"
@@ -187,6 +186,14 @@ func (j *judge) distance(have, want shapes.Tensor) apart {
 	return a
 }
 
+// ResizeID is the id in docs/known-bugs.md of another published resize.
+func ResizeID(v preprocess.Variant) string {
+	if v == preprocess.Torchvision {
+		return "P34"
+	}
+	return "P23"
+}
+
 // explainPixels names what makes the engine's pixels: another published rule, else a known bug, else images in another order.
 func (j *judge) explainPixels(k *conformance.Check, have shapes.Tensor) {
 	images, err := pictures(j.c)
@@ -208,34 +215,23 @@ func (j *judge) explainPixels(k *conformance.Check, have shapes.Tensor) {
 		k.Causes = append(k.Causes, c)
 		return true
 	}
-	ids := map[preprocess.Variant]string{preprocess.Pillow122: "P23", preprocess.Pillow13: "P23", preprocess.Torchvision: "P34"}
 	p := j.target.Processor
 	for _, v := range preprocess.Variants()[1:] {
 		p.Variant = v
-		c := conformance.Cause{ID: ids[v], Text: fmt.Sprintf("the pixels are those of the resize of %s", v), Convention: string(v)}
+		c := conformance.Cause{ID: ResizeID(v), Text: fmt.Sprintf("the pixels are those of the resize of %s", v), Convention: string(v)}
 		if try(c, whole(p), images) {
 			return
 		}
 	}
 	p.Variant = preprocess.Pillow
 	for _, b := range bugs.Of(p.ModelType) {
-		try(conformance.Cause{ID: b.ID, Text: b.What, Look: "docs/known-bugs.md, image preprocessing", Convention: published(b.ID)}, func(m preprocess.Image) (shapes.Tensor, error) { return b.Pixels(p, m) }, images)
+		try(conformance.Cause{ID: b.ID, Text: b.What, Look: "docs/known-bugs.md, image preprocessing", Convention: b.Convention}, func(m preprocess.Image) (shapes.Tensor, error) { return b.Pixels(p, m) }, images)
 	}
 	if len(k.Causes) == 0 && len(images) > 1 {
 		images = slices.Clone(images)
 		slices.Reverse(images)
 		try(conformance.Cause{ID: "M02", Text: "the images are in the reverse order"}, whole(p), images)
 	}
-}
-
-// published is the name of the published rule that a bug of the catalogue is; empty for a bug.
-func published(id string) string {
-	for _, b := range diagnose.Catalogue() {
-		if b.ID == id && b.Convention != "" {
-			return b.Convention
-		}
-	}
-	return ""
 }
 
 func whole(p preprocess.Processor) func(preprocess.Image) (shapes.Tensor, error) {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"path"
 	"reflect"
-	"slices"
 
 	"github.com/llavaref/llavaref/conformance"
 	"github.com/llavaref/llavaref/conformance/compare"
@@ -227,9 +226,7 @@ func (j *judge) node(name string, shape []int, given bool, check func(k *conform
 	j.given++
 	k := conformance.Check{View: conformance.Exact, Result: conformance.Pass}
 	check(&k)
-	if k.Result == conformance.Fail && slices.ContainsFunc(k.Causes, func(c conformance.Cause) bool { return c.Convention != "" }) {
-		k.Result = conformance.Convention
-	}
+	k.Settle()
 	if n.Reason = ""; k.Result == conformance.Skip {
 		n.Reason = k.Reason
 	}

@@ -245,3 +245,15 @@ func TestWhatIsNoConventionCannotBeAllowed(t *testing.T) {
 		t.Errorf("exit code %d, want %d: %s", code, exitUsage, errs.String())
 	}
 }
+
+// Every id under which a check shows a convention can be allowed, and so can its name.
+func TestConventionsAreAllowedByNameAndById(t *testing.T) {
+	for _, name := range []string{"P01", "K11", "P11b", "P45a", "P23", "P34", "M16", "pillow-13", "torchvision", "metaspace", "the original LLaVA's canvas"} {
+		if err := knownConventions([]string{name}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := knownConventions([]string{""}); err == nil {
+		t.Error("no name at all is allowed")
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/llavaref/llavaref/conformance"
+	"github.com/llavaref/llavaref/conformance/answers"
 	"github.com/llavaref/llavaref/conformance/diagnose"
 	"github.com/llavaref/llavaref/conformance/report"
 	"github.com/llavaref/llavaref/ref/preprocess"
@@ -80,10 +81,7 @@ func (f *reportFlags) outputs() ([]output, error) {
 func knownConventions(names []string) error {
 	var known []string
 	add := func(name, id string) {
-		text := fmt.Sprintf("%q", name)
-		if id != "" {
-			text += fmt.Sprintf(" (%s)", id)
-		}
+		text := fmt.Sprintf("%q (%s)", name, id)
 		if name != "" && !slices.Contains(known, text) {
 			known = append(known, text)
 		}
@@ -96,10 +94,10 @@ func knownConventions(names []string) error {
 		add(b.Convention, b.ID)
 	}
 	for _, v := range preprocess.Variants()[1:] {
-		add(string(v), "")
+		add(string(v), answers.ResizeID(v))
 	}
 	for _, v := range []tokenizer.Variant{tokenizer.Metaspace, tokenizer.MetaspaceLegacy} {
-		add(string(v), "")
+		add(string(v), answers.CutID)
 	}
 	if len(names) > 0 {
 		return usage("--allow-convention %q is no convention, want one of %s", names[0], strings.Join(known, ", "))
