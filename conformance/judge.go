@@ -744,7 +744,7 @@ func (j *judge) result() Case {
 	c := Case{Name: j.truth.Name, Why: j.truth.Why, Problems: j.faults, Causes: j.causes, First: diverge(j.nodes, j.results), Assumptions: assumptions(j.nodes, j.results)}
 	if j.parameters != nil {
 		c.Stages = append(c.Stages, *j.parameters)
-		if k := j.parameters.Nodes[0].Checks[0]; k.Result == Fail && c.First == nil {
+		if k := j.parameters.Nodes[0].Checks[0]; k.Result == Fail && (c.First == nil || j.results[c.First.Node].Status() == Convention) {
 			c.First = &Divergence{NodeParameters, Exact, k.Reason}
 		}
 	}

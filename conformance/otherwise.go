@@ -46,6 +46,7 @@ func (j *judge) otherwise(ctx context.Context, engine Engine) *judge {
 	k.told = &t
 	k.problem(Skip, "behind %s the prompt has %d positions for %d, as %s makes it: what is there is judged by its own inputs alone", t.at, len(t.inputs.InputIDs), len(j.truth.Inputs.InputIDs), t.cause.Convention)
 	k.forward(engine, cloneInputs(t.inputs))
+	k.inventory(engine)
 	k.diagnose(ctx)
 	if ctx.Err() != nil || k.misfits(t.at) >= j.misfits(t.at) {
 		return j

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -196,14 +197,16 @@ func TestAConventionThatMakesAnotherPrompt(t *testing.T) {
 		swap     func(n shapes.Node) shapes.Node
 		dump     bool
 		hides    string // a node that the engine does not show
+		lists    string // inventory.json
 		code     int
 		says     []string
 	}{
-		{"asked", "photo-1x2-portrait", "P01", nil, false, "", exitConvention, []string{"other convention: the original LLaVA's canvas. mutant", "928 of 928 nodes checked", "46 image tokens for 36"}},
-		{"a dump", "photo-1x3", "K11", nil, true, "", exitConvention, []string{"other convention: transformers before 4.47. mutant", "928 of 928 nodes checked", "42 image tokens for 68"}},
-		{"a dump, and a bug behind", "photo-1x3", "K11", eps, true, "", exitNotConformant, []string{"not conformant", "(C02)", "besides, another convention: pack_image_features"}},
-		{"a node behind is not shown", "photo-1x3", "K11", nil, true, shapes.TextLayer(3), exitConvention, []string{"927 of 928 nodes checked"}},
-		{"a bug that makes another prompt", "photo-1x3", "K01", nil, true, "", exitNotConformant, []string{"not conformant", "(K01)"}},
+		{"asked", "photo-1x2-portrait", "P01", nil, false, "", "", exitConvention, []string{"other convention: the original LLaVA's canvas. mutant", "928 of 928 nodes checked", "46 image tokens for 36"}},
+		{"a dump", "photo-1x3", "K11", nil, true, "", "", exitConvention, []string{"other convention: transformers before 4.47. mutant", "928 of 928 nodes checked", "42 image tokens for 68"}},
+		{"a dump, and a bug behind", "photo-1x3", "K11", eps, true, "", "", exitNotConformant, []string{"not conformant", "(C02)", "besides, another convention: pack_image_features"}},
+		{"a node behind is not shown", "photo-1x3", "K11", nil, true, shapes.TextLayer(3), "", exitConvention, []string{"927 of 928 nodes checked"}},
+		{"a bug that makes another prompt", "photo-1x3", "K01", nil, true, "", "", exitNotConformant, []string{"not conformant", "(K01)"}},
+		{"a dump, and a wrong list of parameters", "photo-1x3", "K11", nil, true, "", `{"x": {"shape": [1]}}`, exitNotConformant, []string{"not conformant", "First at parameters, in", "none of 1 names"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			opened, err := mutated(t, nil, c.bug)(set.Config, checkpoint.Synthetic(set.Config, *set.Manifest.Weights.Seed))
@@ -222,6 +225,11 @@ func TestAConventionThatMakesAnotherPrompt(t *testing.T) {
 				dir := filepath.Join(t.TempDir(), "dump")
 				dumped(t, e, truth, dir)
 				engine, find = "dir:"+dir, engines.Find
+				if c.lists != "" {
+					if err := os.WriteFile(filepath.Join(dir, dump.InventoryFile), []byte(c.lists), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
 			}
 			var out, errs bytes.Buffer
 			code := run(t.Context(), []string{"check", "--model", "tiny-1.6", "--case", c.at, "--engine", engine}, &out, &errs, find)
