@@ -759,6 +759,9 @@ func (j *judge) result() Case {
 			c.Stages = append(c.Stages, s)
 		}
 	}
+	if j.parameters != nil && sum(c.Stages[1:]).Checked == 0 {
+		c.Problems = append(c.Problems, Problem{Error, "no node was compared, and a list of parameters alone says nothing of the prompt"})
+	}
 	return c
 }
 

@@ -14,8 +14,10 @@ import (
 	"github.com/llavaref/llavaref/conformance/answers"
 	"github.com/llavaref/llavaref/conformance/dump"
 	"github.com/llavaref/llavaref/conformance/engines"
+	"github.com/llavaref/llavaref/conformance/internal/enginetest"
 	"github.com/llavaref/llavaref/golden/npy"
 	"github.com/llavaref/llavaref/golden/vectors/endtoend"
+	"github.com/llavaref/llavaref/shapes"
 )
 
 func openTarget(t *testing.T, name string) *answers.Target {
@@ -276,5 +278,39 @@ func TestOtherEnginesAreNotAsked(t *testing.T) {
 	}
 	if _, _, err := engines.FindAnswers("exec:", 0); err == nil {
 		t.Error("FindAnswers of no command: no error")
+	}
+}
+
+// A list of parameters is no prompt: a dump whose names are all wrong is an error with one as well, and a dump of nodes has it beside them.
+func TestAListOfParametersDoesNotStandForNodes(t *testing.T) {
+	target := enginetest.Target()
+	list := map[string]any{}
+	for _, p := range shapes.Params(target.Set.Config) {
+		list[p.Name] = map[string]any{"shape": p.Shape}
+	}
+	all := compute(t, enginetest.Graph{}, "text")
+	for _, c := range []struct {
+		name   string
+		values values
+		want   conformance.Status
+		says   string
+	}{
+		{"all nodes", all, conformance.Pass, ""},
+		{"one node", values{shapes.LMHead: all[shapes.LMHead]}, conformance.Pass, ""},
+		{"names that are none", values{"head": all[shapes.LMHead]}, conformance.Error, "no node was compared"},
+		{"the list alone", values{}, conformance.Error, "no node was compared"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			plainDump(c.values).write(dir, "npy")
+			writeJSON(t, filepath.Join(dir, dump.InventoryFile), list)
+			run, text := judged(t, dir, "text")
+			if run.Status() != c.want || !strings.Contains(text, c.says) {
+				t.Errorf("%v, want %v and %q:\n%s", run.Status(), c.want, c.says, text)
+			}
+			if s := run.Sets[0].Cases[0].Stages[0]; s.Name != conformance.StageInventory || s.Status() != conformance.Pass {
+				t.Errorf("%s: %v, want the inventory to pass", s.Name, s.Status())
+			}
+		})
 	}
 }
