@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -96,7 +97,8 @@ func (r *Reader) Inventory() ([]shapes.Param, bool, error) {
 		return nil, false, fmt.Errorf("dump: %s: %s: want {NAME: {\"shape\": [...]}, ...}: %w", r.dir, InventoryFile, err)
 	}
 	out := []shapes.Param{}
-	for name, p := range of {
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		p := of[name]
 		if len(name) > maxName {
 			return nil, false, fmt.Errorf("dump: %s: %s: a name of %d bytes, want at most %d", r.dir, InventoryFile, len(name), maxName)
 		}
@@ -105,7 +107,6 @@ func (r *Reader) Inventory() ([]shapes.Param, bool, error) {
 		}
 		out = append(out, shapes.Param{Name: name, Shape: p.Shape})
 	}
-	slices.SortFunc(out, func(a, b shapes.Param) int { return strings.Compare(a.Name, b.Name) })
 	return out, true, nil
 }
 

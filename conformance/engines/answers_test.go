@@ -3,6 +3,7 @@ package engines_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -232,6 +233,50 @@ func TestADumpWithoutAnAnswerIsNotJudgedByItsPixels(t *testing.T) {
 	run := asked(t, "dir:"+root, target, "image", false)
 	if c := run.Sets[0].Cases[0]; c.Reason != "the dump has no answer.json" {
 		t.Errorf("%v, %q", c.Status(), c.Reason)
+	}
+}
+
+// Beside a list of parameters alone pixels are what the engine was given as well.
+func TestPixelsBesideAnInventoryAreNotJudged(t *testing.T) {
+	target := openTarget(t, "llava")
+	root := t.TempDir()
+	dir := filepath.Join(root, "llava", "image")
+	writeDump(t, dir, target, "image")
+	if err := os.Remove(filepath.Join(dir, dump.AnswerFile)); err != nil {
+		t.Fatal(err)
+	}
+	run := asked(t, "dir:"+root, target, "image", true)
+	var compared []string
+	for _, s := range run.Sets[0].Cases[0].Stages {
+		for _, n := range s.Nodes {
+			if n.Status() != conformance.Skip {
+				compared = append(compared, n.Name+" "+n.Status().String())
+			}
+		}
+	}
+	if want := []string{"parameters pass"}; !slices.Equal(compared, want) {
+		t.Errorf("%v, want %v; %s", compared, want, said(run))
+	}
+}
+
+// What is wrong with several entries of a list is said of the same one each time.
+func TestAHostileInventoryIsSaidAlike(t *testing.T) {
+	dir := t.TempDir()
+	list := map[string]any{}
+	for i := range 50 {
+		list[fmt.Sprintf("p%02d", i)] = map[string]any{}
+	}
+	writeJSON(t, filepath.Join(dir, dump.ManifestFile), dump.Manifest{Format: 1, Engine: "parrot", Class: "f32"})
+	writeJSON(t, filepath.Join(dir, dump.InventoryFile), list)
+	r, err := dump.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for range 20 {
+		if _, _, err := r.Inventory(); err == nil || !strings.Contains(err.Error(), `"p00"`) {
+			t.Fatalf("%v, want the first in the order of names", err)
+		}
 	}
 }
 
