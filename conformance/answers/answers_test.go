@@ -552,3 +552,29 @@ func TestWhatGoesWrongIsInTheResult(t *testing.T) {
 		})
 	}
 }
+
+// stopped interrupts the run in its second conversation, and answers it all the same.
+type stopped struct {
+	parrot
+	stop context.CancelFunc
+	n    *int
+}
+
+func (s stopped) Answer(ctx context.Context, c endtoend.Case, only bool) (answers.Answer, error) {
+	if *s.n++; *s.n == 2 {
+		s.stop()
+	}
+	return s.parrot.Answer(ctx, c, only)
+}
+
+func TestAnInterruptedRunDoesNotPass(t *testing.T) {
+	target := open(t, "llava")
+	ctx, stop := context.WithCancel(context.Background())
+	n := 0
+	run := answers.Run(ctx, []*answers.Target{target}, answers.Options{}, func(*answers.Target) (answers.Engine, error) {
+		return stopped{parrot{target: target}, stop, &n}, nil
+	})
+	if cases := run.Sets[0].Cases; run.Status() != conformance.Error || len(cases) != 2 || len(cases[1].Problems) != 1 || !strings.Contains(cases[1].Problems[0].Text, "interrupted") {
+		t.Errorf("%v, %d cases, want an error in the second: %+v", run.Status(), len(cases), cases[len(cases)-1].Problems)
+	}
+}

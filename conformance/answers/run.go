@@ -125,6 +125,9 @@ func (r *runner) runCase(engine Engine, t *Target, c endtoend.Case) (out conform
 	if a.Close != nil {
 		defer a.Close()
 	}
+	if r.ctx.Err() != nil { // whatever it said: the conversations behind are not asked
+		err = fmt.Errorf("interrupted: %w", context.Cause(r.ctx))
+	}
 	var not conformance.NotRun
 	if errors.As(err, &not) {
 		out.Reason = string(not)
