@@ -210,12 +210,8 @@ func facts(r conformance.Run) []htmlFact {
 			return out
 		}
 	}
-	for _, s := range r.Sets {
-		for _, c := range s.Cases {
-			if c.First != nil {
-				return append(out, htmlFact{"first wrong", short(c.First.Node)})
-			}
-		}
+	if _, c := firstWrong(r); c.First != nil {
+		out = append(out, htmlFact{"first wrong", short(c.First.Node)})
 	}
 	return out
 }

@@ -188,6 +188,24 @@ func htmlWithoutPictures(w io.Writer, r conformance.Run) error {
 	return err
 }
 
+// Of two cases, the first of which only follows another convention, the second is what the verdict is about.
+func TestTheFirstThatIsWrongIsNoConvention(t *testing.T) {
+	r, wrong := other(), otherAndWrong()
+	c := wrong.Sets[0].Cases[0]
+	c.Name = "second"
+	r.Sets[0].Cases = append(r.Sets[0].Cases[:1:1], c)
+	if text := Verdict(r); !strings.HasPrefix(text, "not conformant: ") || !strings.HasSuffix(text, "First at "+c.First.Node+", in "+r.Sets[0].Name+"/second.") {
+		t.Errorf("%s", text)
+	}
+	var page bytes.Buffer
+	if err := HTML(&page, r); err != nil {
+		t.Fatal(err)
+	}
+	if want := "<dt>first wrong</dt><dd>" + short(c.First.Node) + "</dd>"; !strings.Contains(page.String(), want) {
+		t.Errorf("the page does not say %s", want)
+	}
+}
+
 func TestOutputs(t *testing.T) {
 	for name, make := range runs {
 		for ext, render := range formats {

@@ -115,14 +115,23 @@ func allowed(r conformance.Run) string {
 
 // first names the first node that diverges in the first case in which one does.
 func first(r conformance.Run) string {
+	set, c := firstWrong(r)
+	if c.First == nil {
+		return ""
+	}
+	return fmt.Sprintf(" First at %s, in %s/%s.", c.First.Node, set, c.Name)
+}
+
+// firstWrong is the first case in which a node diverges, and its set; a case that follows another convention and has nothing wrong is passed over.
+func firstWrong(r conformance.Run) (set string, c conformance.Case) {
 	for _, s := range r.Sets {
 		for _, c := range s.Cases {
-			if c.First != nil {
-				return fmt.Sprintf(" First at %s, in %s/%s.", c.First.Node, s.Name, c.Name)
+			if c.First != nil && c.Status() != conformance.Convention {
+				return s.Name, c
 			}
 		}
 	}
-	return ""
+	return "", conformance.Case{}
 }
 
 // trouble is the first reason why something could not be tested.
