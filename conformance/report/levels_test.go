@@ -140,3 +140,54 @@ func TestEachLevelFailsAlone(t *testing.T) {
 		})
 	}
 }
+
+// listing is a run of several golden sets in which all holds, some of them with a list of parameters.
+func listing(lists ...bool) conformance.Run {
+	r := six()
+	r.Sets = nil
+	for i, given := range lists {
+		set := six().Sets[0]
+		set.Name = fmt.Sprint("tiny-", i)
+		if given {
+			k := conformance.Check{View: conformance.Exact, Result: conformance.Pass}
+			c := &set.Cases[0]
+			c.Stages = append([]conformance.Stage{{Name: conformance.StageInventory, Nodes: []conformance.Node{node(conformance.NodeParameters, "", k)}}}, c.Stages...)
+		}
+		r.Sets = append(r.Sets, set)
+	}
+	return r
+}
+
+// unasked is an end-to-end set of which no case was run.
+func unasked() conformance.Set {
+	return conformance.Set{Name: "llava", EndToEnd: true, Total: 2, Cases: []conformance.Case{{Name: "image", Reason: "no dump of it"}, {Name: "strip", Reason: "no dump of it"}}}
+}
+
+// Where no end-to-end set was run, every golden set needs its list; and sets whose conversations were skipped say nothing of the graph.
+func TestLevelsOfGoldenSetsAlone(t *testing.T) {
+	with := func(r conformance.Run, s ...conformance.Set) conformance.Run {
+		r.Sets = append(r.Sets, s...)
+		return r
+	}
+	for _, c := range []struct {
+		name, want string
+		run        conformance.Run
+	}{
+		{"a list for each set", "pass untested pass pass pass untested", listing(true, true)},
+		{"a list for the first set", "partial untested pass pass pass untested", listing(true, false)},
+		{"a list for the last set", "partial untested pass pass pass untested", listing(false, true)},
+		{"no list", "untested untested pass pass pass untested", listing(false, false)},
+		{"conversations skipped", "untested untested pass pass pass untested", with(listing(false), unasked())},
+		{"conversations skipped, and a list beside the nodes", "partial untested pass pass pass untested", with(listing(true), unasked())},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var got []string
+			for _, l := range levels(c.run) {
+				got = append(got, l.Status)
+			}
+			if g := strings.Join(got, " "); g != c.want {
+				t.Errorf("%s, want %s\n%+v", g, c.want, levels(c.run))
+			}
+		})
+	}
+}
