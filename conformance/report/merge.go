@@ -22,11 +22,13 @@ var levelOrder = []string{levelUntested, levelPass, levelPartial, levelOther, le
 // engine, judged as one class, on the same weights.
 func MergeLevels(names []string, files [][]byte) (Merged, error) {
 	var out jsonLevels
+	untested := false // something in a run could not be, though no level may say so
 	for i, data := range files {
 		d, err := readLevels(data)
 		if err != nil {
 			return Merged{}, fmt.Errorf("%s: %w", names[i], err)
 		}
+		untested = untested || d.Status == conformance.Error.String()
 		if i == 0 {
 			out = d
 			continue
@@ -52,7 +54,9 @@ func MergeLevels(names []string, files [][]byte) (Merged, error) {
 			out.Llavaref = ""
 		}
 	}
-	out.Status = out.worst()
+	if out.Status = out.worst(); untested && out.Status != conformance.Fail.String() {
+		out.Status = conformance.Error.String()
+	}
 	message, _ := badge(out)
 	out.Verdict = fmt.Sprintf("%s of %s: %s.", count(len(files), "run"), out.Engine.Name, message)
 	return Merged{out}, nil
@@ -92,6 +96,9 @@ func (d *jsonLevels) worst() string {
 	return conformance.Error.String()
 }
 
+// maxListed is how many sets or conventions a file may list, far above what there are: each is looked up among those of the other files.
+const maxListed = 1000
+
 // readLevels reads what Levels has written, and trusts nothing of it.
 func readLevels(data []byte) (jsonLevels, error) {
 	var d jsonLevels
@@ -104,6 +111,12 @@ func readLevels(data []byte) (jsonLevels, error) {
 	}
 	if d.Format != JSONFormat {
 		return d, fmt.Errorf("format %d, want %d, as check --report levels=PATH writes it", d.Format, JSONFormat)
+	}
+	if !slices.ContainsFunc([]conformance.Status{conformance.Pass, conformance.Convention, conformance.Fail, conformance.Error}, func(s conformance.Status) bool { return s.String() == d.Status }) {
+		return d, fmt.Errorf("status %.40q, want pass, convention, fail or error", d.Status)
+	}
+	if len(d.Sets) > maxListed || len(d.Conventions) > maxListed {
+		return d, fmt.Errorf("%d sets and %d conventions, want at most %d of each", len(d.Sets), len(d.Conventions), maxListed)
 	}
 	if d.Engine.Name == "" || d.Class == "" {
 		return d, fmt.Errorf("no engine or no class: its run could not be tested")

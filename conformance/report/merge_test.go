@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -86,6 +87,45 @@ func TestLevelsThatCannotBeMergedAreRefused(t *testing.T) {
 			_, err := MergeLevels([]string{"a.json", "b.json"}, [][]byte{levelsFile(t, all, nil), c.data})
 			if err == nil || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "b.json") {
 				t.Errorf("%v, want b.json and %q", err, c.says)
+			}
+		})
+	}
+}
+
+// A run that could not test something, but for which no level says so, such as a case in which nothing was compared, is not lost among others.
+func TestARunThatCouldNotTestIsNotMergedAway(t *testing.T) {
+	const all = "pass pass pass pass pass pass"
+	untested := levelsFile(t, all, func(d *jsonLevels) { d.Status = "error" })
+	for _, files := range [][][]byte{{untested}, {untested, levelsFile(t, all, nil)}, {levelsFile(t, all, nil), untested}} {
+		m, err := MergeLevels([]string{"a", "b"}, files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if message, colour := badge(m.doc); m.Status() != "error" || message != "could not test" || colour != "lightgrey" {
+			t.Errorf("%d files: %s, %s, %s, want error", len(files), m.Status(), message, colour)
+		}
+	}
+}
+
+func TestHostileLevelsAreRefusedSoon(t *testing.T) {
+	many := func(d *jsonLevels) {
+		for i := range maxListed + 1 {
+			d.Sets = append(d.Sets, jsonLevelsSet{Name: fmt.Sprint(i)})
+		}
+	}
+	const all = "pass pass pass pass pass pass"
+	for _, c := range []struct {
+		name   string
+		change func(d *jsonLevels)
+		says   string
+	}{
+		{"sets without end", many, "sets"},
+		{"conventions without end", func(d *jsonLevels) { d.Conventions = make([]string, maxListed+1) }, "conventions"},
+		{"a status that is none", func(d *jsonLevels) { d.Status = "great" }, `status "great"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := MergeLevels([]string{"a.json"}, [][]byte{levelsFile(t, all, c.change)}); err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v, want %q", err, c.says)
 			}
 		})
 	}
