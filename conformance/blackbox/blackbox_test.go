@@ -241,6 +241,8 @@ func TestBrokenFilesAreRefused(t *testing.T) {
 		"not json":              "{",
 		"another format":        `{"format":2,"prompts":[{"case":"text","logits":[[1]]}]}`,
 		"an unknown key":        `{"format":1,"prompts":[{"case":"text","logits":[[1]],"x":1}]}`,
+		"a word for a number":   `{"format":1,"prompts":[{"case":"text","tokens":"9","logits":[[1]]}]}`,
+		"a list":                `[1]`,
 		"nothing":               `{"format":1,"prompts":[]}`,
 		"both":                  `{"format":1,"prompts":[{"case":"text","logits":[[1]],"top":[[{"id":1,"logprob":-1}]]}]}`,
 		"positive":              `{"format":1,"prompts":[{"case":"text","top":[[{"id":1,"logprob":0.5}]]}]}`,
@@ -255,8 +257,8 @@ func TestBrokenFilesAreRefused(t *testing.T) {
 		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Read(path); err == nil {
-			t.Errorf("%s: it was read", name)
+		if _, err := Read(path); err == nil || strings.Contains(err.Error(), "Go ") {
+			t.Errorf("%s: %v, want an error, and not in Go's words", name, err)
 		}
 	}
 	for name, content := range map[string]string{"x.npy": "not an array", "x.npz": "PK no archive", "x.bin": "1"} {
@@ -286,9 +288,12 @@ func TestOddLogitsDoNotPass(t *testing.T) {
 		o := Output{Info: conformance.Info{Name: "box", Arithmetic: compare.Arithmetic{Class: compare.F32}}, Prompts: []Prompt{p}}
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel() // the search is not what is tested here
-		r, _ := Judge(ctx, o, []conformance.Target{tg}, func(string) bool { return true }, nil)
+		r, err := Judge(ctx, o, []conformance.Target{tg}, func(string) bool { return true }, nil)
 		if r.Status() == conformance.Pass {
 			t.Errorf("%s passes", name)
+		}
+		if (name == "NaN" || name == "infinite") && (err != nil || r.Status() != conformance.Fail) {
+			t.Errorf("%s: %v, %v, want fail without a search", name, r.Status(), err)
 		}
 		var out bytes.Buffer
 		if err := JSON(&out, r); err != nil {

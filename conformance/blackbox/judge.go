@@ -124,7 +124,7 @@ func (o Output) judge(ctx context.Context, targets []conformance.Target, only fu
 			v := o.verdict(t.Set.Config, truth, p)
 			v.Set = name
 			r.Prompts = append(r.Prompts, v)
-			if v.Status == conformance.Fail.String() {
+			if v.Status == conformance.Fail.String() && v.Distance < compare.Worse { // NaN is no model's output
 				w := wrong{t, truth, p, len(r.Prompts) - 1}
 				all = append(all, w)
 				if first == nil || smaller(truth, first.truth) {
@@ -236,7 +236,7 @@ func (o Output) verdict(c shapes.Config, truth *golden.Case, p Prompt) Verdict {
 	var finite bool
 	if v.Distance, v.Positions, finite = distance(p.Rows, truth.Logits); !finite {
 		v.Distance = compare.Worse
-		return fail(conformance.Fail, "NaN or an infinity among the logits")
+		return fail(conformance.Fail, "NaN or an infinity among the logits: no distance from any model, and no bug to search for")
 	}
 	if p.Tokens > 0 && p.Tokens != total {
 		return fail(conformance.Fail, "the prompt has %d tokens, want %d: the number of image rows, or the text around them", p.Tokens, total)

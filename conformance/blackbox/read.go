@@ -3,7 +3,9 @@ package blackbox
 import (
 	"archive/zip"
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -174,7 +176,11 @@ func readJSON(path string, out Output) (Output, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&f); err != nil {
-		return out, fmt.Errorf("blackbox: %s: not the JSON of docs/black-box.md: %w", path, err)
+		text := strings.TrimPrefix(err.Error(), "json: ")
+		if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			text = fmt.Sprintf("a %s does not belong to %s (byte %d)", t.Value, cmp.Or(t.Field, "the whole"), t.Offset)
+		}
+		return out, fmt.Errorf("blackbox: %s: not the JSON of docs/black-box.md: %s", path, text)
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return out, fmt.Errorf("blackbox: %s: more data after the JSON object", path)

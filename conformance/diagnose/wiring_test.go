@@ -349,6 +349,48 @@ func TestHostileHiddenStates(t *testing.T) {
 	}
 }
 
+// NaN is near to nothing: no model is run to find that out of it, which would take half a minute for each prompt.
+func TestNaNIsHeldAgainstNoModel(t *testing.T) {
+	set, err := golden.Embedded("tiny-1.6")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := checkpoint.Synthetic(set.Config, *set.Manifest.Weights.Seed)
+	for value, want := range map[float32]bool{7: true, float32(math.NaN()): false, float32(math.Inf(1)): false, float32(math.Inf(-1)): false} {
+		spoil := func(y shapes.Tensor) shapes.Tensor {
+			z := shapes.NewTensor(y.Shape...)
+			copy(z.Data, y.Data)
+			z.Data[len(z.Data)/2] = value
+			return z
+		}
+		var near counting
+		suite := conformance.Suite{Targets: []conformance.Target{{Set: set, Weights: w}}, Cases: "photo-1x2-portrait", Diagnose: func(ctx context.Context, e conformance.Evidence) conformance.Findings {
+			ctx, cancel := context.WithCancel(ctx)
+			cancel() // one model is enough to see that some are tried
+			near.Truth = e.Truth
+			e.Truth = &near
+			return diagnose.Diagnose(ctx, e)
+		}}
+		result := suite.Run(t.Context(), func(shapes.Config, shapes.Weights) (conformance.Engine, error) {
+			return one{shapes.NodePack, spoil}, nil
+		})
+		if result.Status() != conformance.Fail || near.n > 0 != want {
+			t.Errorf("%v: %v, held against %d models", value, result.Status(), near.n)
+		}
+	}
+}
+
+// counting counts how often a tensor is held against a model's.
+type counting struct {
+	conformance.Truth
+	n int
+}
+
+func (c *counting) Near(node string, want, got shapes.Tensor) (ratio float64, ok bool) {
+	c.n++
+	return c.Truth.Near(node, want, got)
+}
+
 // one is an engine that shows one node, spoilt.
 type one struct {
 	name  string
