@@ -142,7 +142,7 @@ func strict(data []byte, v any) error {
 	dec.DisallowUnknownFields()
 	err := dec.Decode(v)
 	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Errorf("%s: %s, want %s", cmp.Or(t.Field, "the whole file"), t.Value, inJSON(t.Type.Kind()))
+		return fmt.Errorf("%s: %s, want %s", cmp.Or(t.Field, fmt.Sprintf("at byte %d", t.Offset)), t.Value, inJSON(t.Type.Kind()))
 	}
 	if err != nil && strings.Contains(err.Error(), "unknown field") {
 		return fmt.Errorf("%s, docs/dump-format.md has those that there are", strings.TrimPrefix(err.Error(), "json: "))

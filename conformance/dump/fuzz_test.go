@@ -172,7 +172,7 @@ func TestAManifestIsStrict(t *testing.T) {
 		"a misspelt key":               {with(`, "classs": "f16"`), `unknown field "classs"`},
 		"a key twice":                  {with(`, "class": "f16"`), `key "class" twice`},
 		"more behind it":               {with("") + "{}", "more data after the JSON object"},
-		"no object":                    {`[]`, "the whole file: array, want an object"},
+		"no object":                    {`[]`, "at byte 1: array, want an object"},
 		"a word for a number":          {with(`, "lanes": "16"`), "lanes: string, want a whole number"},
 		"half a number":                {with(`, "lanes": 1.5`), "lanes: number 1.5, want a whole number"},
 		"a number for a word":          {`{"format": 1, "engine": 7, "class": "f32"}`, "engine: number, want a string"},
