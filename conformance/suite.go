@@ -110,9 +110,13 @@ func (r *runner) set(t Target, names []string, open Opener) Set {
 	}
 	for _, name := range names {
 		c := r.runCase(engine, t, name)
+		interrupted := r.ctx.Err() != nil
+		if interrupted && c.Status() != Error { // the prompts behind are not run
+			c.Reason, c.Problems = "", append(c.Problems, Problem{Error, fmt.Sprintf("interrupted: %v", context.Cause(r.ctx))})
+		}
 		result.Cases = append(result.Cases, c)
 		r.done += len(shapes.Nodes(t.Set.Config))
-		if r.ctx.Err() != nil || r.FailFast && c.Status() > Convention {
+		if interrupted || r.FailFast && c.Status() > Convention {
 			r.stop = true
 			break
 		}

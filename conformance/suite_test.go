@@ -423,6 +423,34 @@ func TestCancelDoesNotWaitForTheEngine(t *testing.T) {
 	}
 }
 
+// perhaps has something for the first prompt alone, and the run is interrupted while it is asked for the second.
+type perhaps struct {
+	conformance.Engine
+	stop  context.CancelFunc
+	cases *int
+}
+
+func (p perhaps) ForCase(context.Context, conformance.Target, string, bool) (conformance.Engine, error) {
+	if *p.cases++; *p.cases == 2 {
+		p.stop()
+		return nil, conformance.NotRun("nothing for it")
+	}
+	return p.Engine, nil
+}
+
+func TestAnInterruptedRunDoesNotPass(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	n, open := 0, enginetest.Graph{}.Opener()
+	r := conformance.Suite{Targets: []conformance.Target{enginetest.Target()}}.Run(ctx, func(c shapes.Config, w shapes.Weights) (conformance.Engine, error) {
+		e, err := open(c, w)
+		return perhaps{e, cancel, &n}, err
+	})
+	if cases := r.Sets[0].Cases; r.Status() != conformance.Error || len(cases) != 2 || len(cases[1].Problems) != 1 || !strings.Contains(cases[1].Problems[0].Text, "interrupted") {
+		t.Errorf("%v, %d cases, want an error in the second: %+v", r.Status(), len(cases), cases[len(cases)-1])
+	}
+}
+
 // closing is an engine that counts how often it is closed.
 type closing struct {
 	conformance.Engine
