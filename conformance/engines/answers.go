@@ -71,7 +71,7 @@ func (e dirAnswers) Answer(_ context.Context, c endtoend.Case, only bool) (answe
 			return answers.Answer{}, err
 		}
 		if err != nil {
-			broken = err // it may be the dump of a golden case, whose verdict says so
+			broken = err // it may be the dump of a golden case, or of another set
 			continue
 		}
 		m := r.Manifest
@@ -90,7 +90,11 @@ func (e dirAnswers) Answer(_ context.Context, c endtoend.Case, only bool) (answe
 		return answers.Answer{}, fmt.Errorf("%s has no dump of it: want %s in it or in %s, and set and case in the manifest",
 			e.path, dump.AnswerFile, filepath.Join(e.path, e.set, c.Name))
 	}
-	return answers.Answer{}, conformance.NotRun("no dump of it in " + filepath.Join(e.path, e.set))
+	reason := "no dump of it in " + filepath.Join(e.path, e.set)
+	if broken != nil {
+		reason += fmt.Sprintf("; %v", broken)
+	}
+	return answers.Answer{}, conformance.NotRun(reason)
 }
 
 // answerOf is what a dump has of a conversation. The answer closes the dump.

@@ -160,6 +160,21 @@ func said(run conformance.Run) string {
 	return strings.Join(out, "\n")
 }
 
+// A dump that cannot be read, and may be of another case or set, is no error among others, but it is said.
+func TestABrokenDumpThatMayBeOfAnotherSetIsNamed(t *testing.T) {
+	target := openTarget(t, "llava")
+	root := t.TempDir()
+	writeDump(t, filepath.Join(root, "llava", "text-only"), target, "text-only")
+	writeDump(t, filepath.Join(root, "image"), target, "image")
+	if err := os.WriteFile(filepath.Join(root, "image", dump.ManifestFile), []byte(`{"format": 1, "engine": "x"}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run := asked(t, "dir:"+root, target, "", true)
+	if c := run.Sets[0].Cases[0]; c.Name != "image" || c.Status() != conformance.Skip || !strings.Contains(c.Reason, "no class") {
+		t.Errorf("%s: %v, %q, want a skip that says what is wrong with the dump", c.Name, c.Status(), c.Reason)
+	}
+}
+
 // Every file of a dump may be anything: each has to end in a sentence about it.
 func TestHostileAnswersAreErrors(t *testing.T) {
 	target := openTarget(t, "llava")
