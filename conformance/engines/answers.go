@@ -177,6 +177,15 @@ func (e *execAnswers) Answer(ctx context.Context, c endtoend.Case, _ bool) (a an
 		return a, e.ofDump(err, out)
 	}
 	a = read
+	if a.Pixels != nil {
+		a.Pixels = func(most int) (shapes.Tensor, error) {
+			t, err := read.Pixels(most)
+			if err != nil {
+				err = e.ofDump(err, out)
+			}
+			return t, err
+		}
+	}
 	a.Close = func() error { return errors.Join(read.Close(), os.RemoveAll(dir)) }
 	return a, nil
 }

@@ -330,6 +330,44 @@ cp -R "` + root + `/$case" "$6"
 	}
 }
 
+// What is wrong with the dump of a command is said without the temporary folder that it lay in: the same engine gives the same bytes.
+func TestErrorsOfACommandsDumpHaveNoTemporaryPath(t *testing.T) {
+	root := t.TempDir()
+	made := filepath.Join(root, "made")
+	script := filepath.Join(root, "engine.sh")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\ncp -R '"+made+"' \"$6\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	check := func(t *testing.T, run conformance.Run, says string) {
+		if text := said(run); run.Status() != conformance.Error || !strings.Contains(text, says) || !strings.Contains(text, "--out") || strings.Contains(text, "llavaref-exec-") {
+			t.Errorf("%v, %q, want an error with %q and --out", run.Status(), text, says)
+		}
+	}
+	t.Run("pixels of a conversation", func(t *testing.T) {
+		target := openTarget(t, "llava")
+		writeDump(t, made, target, "image")
+		if err := npy.WriteFile(filepath.Join(made, "pixel_values.npy"), []int{2}, []int64{1, 2}); err != nil {
+			t.Fatal(err)
+		}
+		check(t, asked(t, "exec:sh "+script, target, "image", true), "want floats")
+	})
+	t.Run("parameters beside nodes", func(t *testing.T) {
+		if err := os.RemoveAll(made); err != nil {
+			t.Fatal(err)
+		}
+		plainDump(compute(t, enginetest.Graph{}, "text")).write(made, "npy")
+		if err := os.WriteFile(filepath.Join(made, dump.InventoryFile), []byte(`{"a": {}}`), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		open, err := engines.OpenExec("sh "+script, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := conformance.Suite{Targets: []conformance.Target{enginetest.Target()}, Cases: "text"}
+		check(t, s.Run(context.Background(), open), "want a shape")
+	})
+}
+
 func TestOtherEnginesAreNotAsked(t *testing.T) {
 	for _, name := range []string{"logits:x.json", "unknown", "dir:"} {
 		if _, ok, err := engines.FindAnswers(name, 0); ok || err != nil {

@@ -115,6 +115,15 @@ type dumpEngine struct {
 	config  shapes.Config
 	broken  map[string]string        // nodes that could not be read
 	odd     map[string]shapes.Tensor // nodes whose array has another shape
+	out     string                   // of a command's dump: its folder, which goes away; errors call it --out
+}
+
+// named is an error of the dump without a path that is another one in each run.
+func (e *dumpEngine) named(err error) error {
+	if err == nil || e.out == "" {
+		return err
+	}
+	return errors.New(strings.ReplaceAll(err.Error(), e.out, "--out"))
 }
 
 // Info is what the dump declares.
@@ -139,7 +148,7 @@ func (e *dumpEngine) Forward(in shapes.Inputs, probe shapes.Probe) (shapes.Tenso
 		}
 		t, err := e.binding.Read(n.Name)
 		if err != nil {
-			e.broken[n.Name] = err.Error()
+			e.broken[n.Name] = e.named(err).Error()
 			continue
 		}
 		if n.Name == shapes.LMHead {
@@ -161,11 +170,14 @@ func (e *dumpEngine) Reprompt(in shapes.Inputs) (conformance.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &dumpEngine{reader: e.reader, binding: b, config: e.config}, nil
+	return &dumpEngine{reader: e.reader, binding: b, config: e.config, out: e.out}, nil
 }
 
 // Inventory is the dump's list of parameters.
-func (e *dumpEngine) Inventory() ([]shapes.Param, bool, error) { return e.reader.Inventory() }
+func (e *dumpEngine) Inventory() ([]shapes.Param, bool, error) {
+	have, ok, err := e.reader.Inventory()
+	return have, ok, e.named(err)
+}
 
 // Reread reads a node's array in other ways.
 func (e *dumpEngine) Reread(node string) []conformance.Reading { return e.binding.Reread(node) }

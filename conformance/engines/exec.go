@@ -140,7 +140,9 @@ func (e *execEngine) run(ctx context.Context, t conformance.Target, name, dir st
 	if err != nil {
 		return nil, e.ofDump(err, out)
 	}
-	return opened.(*dumpEngine), nil
+	d := opened.(*dumpEngine)
+	d.out = out
+	return d, nil
 }
 
 // ofDump is an error of the dump in out.
