@@ -191,3 +191,17 @@ func TestLevelsOfGoldenSetsAlone(t *testing.T) {
 		})
 	}
 }
+
+// A case that was skipped is none that was run.
+func TestSkippedCasesAreNotRun(t *testing.T) {
+	r := listing(true)
+	r.Sets = append(r.Sets, unasked())
+	r.Sets[0].Total, r.Sets[0].Cases = 2, append(r.Sets[0].Cases, conformance.Case{Name: "other", Reason: "no dump of it"})
+	var got []string
+	for _, s := range levelsDoc(r).Sets {
+		got = append(got, fmt.Sprintf("%s %d of %d", s.Name, s.Run, s.Total))
+	}
+	if want := []string{"tiny-0 1 of 2", "llava 0 of 2"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
