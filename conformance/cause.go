@@ -106,10 +106,13 @@ func (j *judge) blame(f Failure) {
 	}
 }
 
+// MostOdd is how many values a tensor of another shape may have where its node has so many, to be looked at for a cause: a few times as many, and
+// some more for a node of few values. The flattest picture has no row of tiles, and one that is not unpadded all of them.
+func MostOdd(values int) int { return min(4*values+1<<16, maxKeptOne) }
+
 // blameShape notes a tensor of another shape. Only one that is not much larger than it should be is kept.
 func (j *judge) blameShape(n shapes.Node, t shapes.Tensor, want []int) {
-	size := shapes.Product(want)
-	if j.suite.Diagnose == nil || len(t.Data) > 4*size+1<<16 || len(t.Shape) > 8 {
+	if j.suite.Diagnose == nil || len(t.Data) > MostOdd(shapes.Product(want)) || len(t.Shape) > 8 {
 		return
 	}
 	for _, l := range t.Shape {

@@ -140,7 +140,7 @@ func (e *dumpEngine) Forward(in shapes.Inputs, probe shapes.Probe) (shapes.Tenso
 	for _, n := range shapes.Nodes(e.config) {
 		if !e.binding.Has(n.Name) {
 			if len(e.odd) < maxOdd && n.Present(dims) {
-				if t, ok := e.binding.Odd(n.Name, 2*shapes.Product(n.Concrete(dims))); ok {
+				if t, ok := e.binding.Odd(n.Name, conformance.MostOdd(shapes.Product(n.Concrete(dims)))); ok {
 					e.odd[n.Name] = t
 				}
 			}
