@@ -15,7 +15,7 @@ type Options struct {
 	Class         kernel.Class // of the products with weights
 	Threads       int          // 0 is runtime.GOMAXPROCS
 	ContextLength int          // positions that a sequence may have; 0 is max_position_embeddings, but at most 4096
-	Labels        bool         // pprof labels "layer" and "op" on every thread, for a profile by layer and operation
+	Labels        bool         // pprof labels "layer" and "op" on every thread, for a profile by layer and operation; see Session.Extend
 	Progress      func(done, total int64)
 }
 
@@ -95,7 +95,8 @@ func (m *Llava) Class() kernel.Class { return m.options.Class }
 // Config is the model's configuration.
 func (m *Llava) Config() shapes.Config { return m.config }
 
-// Close stops the model's threads and gives its memory back. Neither the model nor its sessions can be used any more.
+// Close stops the model's threads and gives its memory back. Neither the model nor its sessions can be used any more: they return an error. Keys and
+// values go back when Go's collector sees that nobody refers to them, those of a session that is not closed not before the session itself is dropped.
 func (m *Llava) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -181,6 +182,7 @@ func (s *Session) begin() {
 // seen by the new ones. The images of a part stand in that part whole. As in transformers, an image token in a later part without pixel
 // values, such as one that the model itself has written, is embedded like any other.
 // Inputs that do not fit are refused before anything is computed, and the sequence stays as it is.
+// With Options.Labels the calling goroutine has no pprof labels afterwards: its own cannot be read back, so a caller that has some sets them again.
 func (s *Session) Extend(in shapes.Inputs, logitsToKeep int, probe shapes.Probe) (shapes.Tensor, error) {
 	m := s.model
 	m.mu.Lock()

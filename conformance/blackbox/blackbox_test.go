@@ -42,7 +42,7 @@ func write(t *testing.T, set, name string, tokens int, logits shapes.Tensor, las
 			ids[j] = j
 		}
 		sort.Slice(ids, func(a, b int) bool { return row[ids[a]] > row[ids[b]] })
-		norm := logSumExp(row)
+		norm := compare.LogSumExp(row)
 		var list []fileTop
 		for _, id := range ids[:top] {
 			list = append(list, fileTop{id, math.Round((float64(row[id])-norm)*1e5) / 1e5})

@@ -285,9 +285,9 @@ func distance(rows []Row, model shapes.Tensor) (d float64, positions int, finite
 	sum, entries := 0.0, 0
 	for i := range n {
 		r, z := rows[len(rows)-n+i], model.Row(model.Rows()-n+i)
-		norm := logSumExp(z)
+		norm := compare.LogSumExp(z)
 		if r.Logits != nil {
-			own := logSumExp(r.Logits)
+			own := compare.LogSumExp(r.Logits)
 			for j, v := range r.Logits {
 				e := float64(v) - own - float64(z[j]) + norm
 				sum += e * e
@@ -303,18 +303,6 @@ func distance(rows []Row, model shapes.Tensor) (d float64, positions int, finite
 	}
 	d = math.Sqrt(sum / float64(max(entries, 1)))
 	return d, n, !math.IsNaN(d) && !math.IsInf(d, 0)
-}
-
-func logSumExp(z []float32) float64 {
-	top := math.Inf(-1)
-	for _, v := range z {
-		top = max(top, float64(v))
-	}
-	sum := 0.0
-	for _, v := range z {
-		sum += math.Exp(float64(v) - top)
-	}
-	return top + math.Log(sum)
 }
 
 // Limits of the search.

@@ -53,19 +53,11 @@ the types that they have in DIR, with a checksum for each. llavaref run reads it
 			}
 			return convertFast(cmd, dir, to)
 		}
-		cfg, err := checkpointConfig(dir)
-		if err != nil {
-			return err
-		}
-		c, err := checkpoint.Open(dir)
+		cfg, c, weights, err := openCheckpoint(dir)
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		weights, err := c.Bind(cfg)
-		if err != nil {
-			return err
-		}
 		if to.dtype == "" {
 			kinds := c.Verify(cfg).DTypes
 			if len(kinds) != 1 {
@@ -97,21 +89,31 @@ the types that they have in DIR, with a checksum for each. llavaref run reads it
 	return cmd
 }
 
-// convertFast writes the optimized engine's own layout of the checkpoint in dir.
-func convertFast(cmd *cobra.Command, dir string, to checkpointFlags) error {
+// openCheckpoint opens the checkpoint in dir and binds its parameters. The caller closes it.
+func openCheckpoint(dir string) (shapes.Config, *checkpoint.Checkpoint, *checkpoint.Weights, error) {
 	cfg, err := checkpointConfig(dir)
 	if err != nil {
-		return err
+		return cfg, nil, nil, err
 	}
 	c, err := checkpoint.Open(dir)
+	if err != nil {
+		return cfg, nil, nil, err
+	}
+	weights, err := c.Bind(cfg)
+	if err != nil {
+		c.Close()
+		return cfg, nil, nil, err
+	}
+	return cfg, c, weights, nil
+}
+
+// convertFast writes the optimized engine's own layout of the checkpoint in dir.
+func convertFast(cmd *cobra.Command, dir string, to checkpointFlags) error {
+	cfg, c, weights, err := openCheckpoint(dir)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	weights, err := c.Bind(cfg)
-	if err != nil {
-		return err
-	}
 	files := map[string][]byte{}
 	if files["config.json"], err = os.ReadFile(filepath.Join(dir, "config.json")); err != nil {
 		return err

@@ -110,7 +110,7 @@ const klResolution = 1e-14
 
 // divergence is KL(softmax(z) || softmax(y)) and the sum of the squares of softmax(z); not ok if a logit is no finite number.
 func divergence(z, y []float32) (kl, p2 float64, ok bool) {
-	lz, ly := logSumExp(z), logSumExp(y)
+	lz, ly := LogSumExp(z), LogSumExp(y)
 	if !finite(lz) || !finite(ly) {
 		return Worse, 0, false
 	}
@@ -126,7 +126,8 @@ func divergence(z, y []float32) (kl, p2 float64, ok bool) {
 	return max(kl, 0), p2, true
 }
 
-func logSumExp(z []float32) float64 {
+// LogSumExp is the logarithm of the sum of e^z, which may itself be too large for a number.
+func LogSumExp(z []float32) float64 {
 	top := math.Inf(-1)
 	for _, v := range z {
 		top = max(top, float64(v))

@@ -134,7 +134,7 @@ func TestDivergenceIsHalfTheVariance(t *testing.T) {
 	y := noisy(z, 1e-4, 3)
 	for r := range positions {
 		kl, _, _ := divergence(z.Row(r), y.Row(r))
-		lz := logSumExp(z.Row(r))
+		lz := LogSumExp(z.Row(r))
 		var mean, square float64
 		for i, v := range z.Row(r) {
 			p := math.Exp(float64(v) - lz)
