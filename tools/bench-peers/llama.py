@@ -31,10 +31,17 @@ def attention(past, positions):
     return 2 * 2 * WIDTH * (positions * past + positions * (positions + 1) / 2)
 
 
-def prompt_flop(rows, head):
-    """A prompt through all layers, the MLP of the last one for so many positions, and the logits of so many."""
+def ours_flop():
+    """A prompt to the logits of its last position by llavaref: of the last layer, all but that position only have keys and values."""
+    kv = 2 * KV * WIDTH
+    whole = PROMPT * 2 * LAYER + attention(0, PROMPT)
+    return (LAYERS - 1) * whole + PROMPT * 2 * kv + 2 * (LAYER - kv) + attention(PROMPT - 1, 1) + 2 * VOCAB * WIDTH
+
+
+def llama_flop():
+    """The same by llama.cpp: of the last layer, all but that position have the attention and no MLP."""
     mlp = 3 * MLP * WIDTH
-    return PROMPT * 2 * (LAYERS * LAYER - mlp) + rows * 2 * mlp + LAYERS * attention(0, PROMPT) + head * 2 * VOCAB * WIDTH
+    return PROMPT * 2 * (LAYERS * LAYER - mlp) + 2 * mlp + LAYERS * attention(0, PROMPT) + 2 * VOCAB * WIDTH
 
 
 def token_bytes(context, cached):
@@ -57,9 +64,8 @@ class Llama:
         (result,) = json.loads(answer.stdout)
         return result, statistics.median(result["samples_ns"]) / 1e9
 
-    def prompt(self, kind, whole):
-        """All positions through the whole of the last layer and the head, or the last layer's MLP and the head for the last one only, as it does by itself."""
-        return self.run(kind, ["-p", str(PROMPT), "-n", "0", "-b", str(PROMPT), "-ub", str(PROMPT), "-embd", "1" if whole else "0"], 2)
+    def prompt(self, kind):
+        return self.run(kind, ["-p", str(PROMPT), "-n", "0", "-b", str(PROMPT), "-ub", str(PROMPT)], 2)
 
     def tokens(self, kind, context):
         result, seconds = self.run(kind, ["-p", "0", "-n", str(TOKENS), "-d", str(context)], 4)
@@ -81,12 +87,9 @@ def main():
     llama = Llama(f.llama_bench, f.models, f.threads, f.options.split())
     order, everything, verdicts, lines, version = random.Random(SEED), [], {}, [], ""
     for kind, (class_, limit) in KINDS.items():
-        ours_flop = prompt_flop(PROMPT, 1) / 1e9
         # name -> llavaref's row, the limit, what each computes or reads, and llama.cpp's sample
-        rows = {
-            f"prefill/T={PROMPT}": (f"prefill/T={PROMPT}", limit, (ours_flop, prompt_flop(PROMPT, PROMPT) / 1e9), lambda: llama.prompt(kind, True)),
-            f"prefill/T={PROMPT}, short cut": (f"prefill/T={PROMPT}", limit, (ours_flop, prompt_flop(1, 1) / 1e9), lambda: llama.prompt(kind, False)),
-        }
+        prefill = f"prefill/T={PROMPT}"
+        rows = {prefill: (prefill, limit, (ours_flop() / 1e9, llama_flop() / 1e9), lambda kind=kind: llama.prompt(kind))}
         for context in CONTEXTS:
             row, read = f"decode/context={context}", tuple(token_bytes(context, cached) / 1e9 for cached in (4, 2))
             rows[row] = (row, "read", read, lambda context=context: llama.tokens(kind, context))
