@@ -22,7 +22,7 @@ results: ## docs/results.md, docs/results.svg and docs/graph.svg from the comman
 
 selftest: ## docs/selftest.md from the command that it names
 	{ printf '# What the suite catches\n\nWritten by `make selftest`: `llavaref selftest --right --format markdown`. docs/known-bugs.md has the ids. A bug is planted into a right engine, at the\nfirst node where it changes anything; the names that the diagnosis gives come from the same catalogue, so a bug that is not in it has no name. docs/planted.md counts with bugs that share no code with it.\n\nP04 chooses a canvas of another number of tiles, so it shows in the\npixel values; the sums of the tiny models have no tail beyond blocks of 16. In f16 and bf16 the worst error of a right engine is at its limit exactly where a sum of two\nnumbers lies in the middle between two neighbours: half a step, no more.\n\n'; \
-	  go run ./cmd/llavaref selftest --right --format markdown; } > docs/selftest.md.tmp
+	  go run ./cmd/llavaref selftest --right --format markdown; } > docs/selftest.md.tmp || test $$? = 1 # survivors are on the page
 	mv docs/selftest.md.tmp docs/selftest.md
 
 selftest-classes: ## docs/selftest-classes.md from the command that it names
