@@ -5,7 +5,7 @@
 #include "textflag.h"
 
 // func tileF32AVX512(t *tile)
-// Requires: AVX, AVX512F, CMOV, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tileF32AVX512(SB), NOSPLIT, $0-8
 	// tileF32AVX512 adds one block of k to a tile of y: float32 weights, float32 class.
 	// 
@@ -100,17 +100,18 @@ p1r14:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x000000e0
 	JLE  loopp1r14
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x0000000e, R13
+	SUBQ $0x000000e0, CX
 
 loopp1r14:
 	VMOVUPS      (DI), Z28
@@ -207,60 +208,27 @@ loopp1r14:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+112, SI
-	DECQ         CX
-	JNE          loopp1r14
-	ORQ          R13, CX
-	JEQ          donep1r14
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r14
+	JEQ          aheadp1r14
+
+onp1r14:
+	ADDQ       $+112, SI
+	DECQ       CX
+	JNE        loopp1r14
+	TESTQ      R13, R13
+	JEQ        donep1r14
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r14
+
+	// the next row of what is prefetched
+aheadp1r14:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r14
 
 donep1r14:
 	// dst = src + sums
@@ -386,17 +354,18 @@ p1r13:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x000000d0
 	JLE  loopp1r13
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x0000000d, R13
+	SUBQ $0x000000d0, CX
 
 loopp1r13:
 	VMOVUPS      (DI), Z28
@@ -487,57 +456,27 @@ loopp1r13:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+104, SI
-	DECQ         CX
-	JNE          loopp1r13
-	ORQ          R13, CX
-	JEQ          donep1r13
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r13
+	JEQ          aheadp1r13
+
+onp1r13:
+	ADDQ       $+104, SI
+	DECQ       CX
+	JNE        loopp1r13
+	TESTQ      R13, R13
+	JEQ        donep1r13
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r13
+
+	// the next row of what is prefetched
+aheadp1r13:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r13
 
 donep1r13:
 	// dst = src + sums
@@ -655,17 +594,18 @@ p1r12:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x000000c0
 	JLE  loopp1r12
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x0000000c, R13
+	SUBQ $0x000000c0, CX
 
 loopp1r12:
 	VMOVUPS      (DI), Z28
@@ -750,54 +690,27 @@ loopp1r12:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+96, SI
-	DECQ         CX
-	JNE          loopp1r12
-	ORQ          R13, CX
-	JEQ          donep1r12
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r12
+	JEQ          aheadp1r12
+
+onp1r12:
+	ADDQ       $+96, SI
+	DECQ       CX
+	JNE        loopp1r12
+	TESTQ      R13, R13
+	JEQ        donep1r12
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r12
+
+	// the next row of what is prefetched
+aheadp1r12:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r12
 
 donep1r12:
 	// dst = src + sums
@@ -907,17 +820,18 @@ p1r11:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x000000b0
 	JLE  loopp1r11
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x0000000b, R13
+	SUBQ $0x000000b0, CX
 
 loopp1r11:
 	VMOVUPS      (DI), Z28
@@ -996,51 +910,27 @@ loopp1r11:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+88, SI
-	DECQ         CX
-	JNE          loopp1r11
-	ORQ          R13, CX
-	JEQ          donep1r11
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r11
+	JEQ          aheadp1r11
+
+onp1r11:
+	ADDQ       $+88, SI
+	DECQ       CX
+	JNE        loopp1r11
+	TESTQ      R13, R13
+	JEQ        donep1r11
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r11
+
+	// the next row of what is prefetched
+aheadp1r11:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r11
 
 donep1r11:
 	// dst = src + sums
@@ -1142,17 +1032,18 @@ p1r10:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x000000a0
 	JLE  loopp1r10
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x0000000a, R13
+	SUBQ $0x000000a0, CX
 
 loopp1r10:
 	VMOVUPS      (DI), Z28
@@ -1225,48 +1116,27 @@ loopp1r10:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+80, SI
-	DECQ         CX
-	JNE          loopp1r10
-	ORQ          R13, CX
-	JEQ          donep1r10
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r10
+	JEQ          aheadp1r10
+
+onp1r10:
+	ADDQ       $+80, SI
+	DECQ       CX
+	JNE        loopp1r10
+	TESTQ      R13, R13
+	JEQ        donep1r10
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r10
+
+	// the next row of what is prefetched
+aheadp1r10:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r10
 
 donep1r10:
 	// dst = src + sums
@@ -1360,17 +1230,18 @@ p1r9:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000090
 	JLE  loopp1r9
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000009, R13
+	SUBQ $0x00000090, CX
 
 loopp1r9:
 	VMOVUPS      (DI), Z28
@@ -1437,45 +1308,27 @@ loopp1r9:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+72, SI
-	DECQ         CX
-	JNE          loopp1r9
-	ORQ          R13, CX
-	JEQ          donep1r9
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r9
+	JEQ          aheadp1r9
+
+onp1r9:
+	ADDQ       $+72, SI
+	DECQ       CX
+	JNE        loopp1r9
+	TESTQ      R13, R13
+	JEQ        donep1r9
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r9
+
+	// the next row of what is prefetched
+aheadp1r9:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r9
 
 donep1r9:
 	// dst = src + sums
@@ -1561,17 +1414,18 @@ p1r8:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000080
 	JLE  loopp1r8
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000008, R13
+	SUBQ $0x00000080, CX
 
 loopp1r8:
 	VMOVUPS      (DI), Z28
@@ -1632,42 +1486,27 @@ loopp1r8:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+64, SI
-	DECQ         CX
-	JNE          loopp1r8
-	ORQ          R13, CX
-	JEQ          donep1r8
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r8
+	JEQ          aheadp1r8
+
+onp1r8:
+	ADDQ       $+64, SI
+	DECQ       CX
+	JNE        loopp1r8
+	TESTQ      R13, R13
+	JEQ        donep1r8
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r8
+
+	// the next row of what is prefetched
+aheadp1r8:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r8
 
 donep1r8:
 	// dst = src + sums
@@ -1745,17 +1584,18 @@ p1r7:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000070
 	JLE  loopp1r7
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000007, R13
+	SUBQ $0x00000070, CX
 
 loopp1r7:
 	VMOVUPS      (DI), Z28
@@ -1810,39 +1650,27 @@ loopp1r7:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+56, SI
-	DECQ         CX
-	JNE          loopp1r7
-	ORQ          R13, CX
-	JEQ          donep1r7
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r7
+	JEQ          aheadp1r7
+
+onp1r7:
+	ADDQ       $+56, SI
+	DECQ       CX
+	JNE        loopp1r7
+	TESTQ      R13, R13
+	JEQ        donep1r7
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r7
+
+	// the next row of what is prefetched
+aheadp1r7:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r7
 
 donep1r7:
 	// dst = src + sums
@@ -1912,17 +1740,18 @@ p1r6:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000060
 	JLE  loopp1r6
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000006, R13
+	SUBQ $0x00000060, CX
 
 loopp1r6:
 	VMOVUPS      (DI), Z28
@@ -1971,36 +1800,27 @@ loopp1r6:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+48, SI
-	DECQ         CX
-	JNE          loopp1r6
-	ORQ          R13, CX
-	JEQ          donep1r6
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r6
+	JEQ          aheadp1r6
+
+onp1r6:
+	ADDQ       $+48, SI
+	DECQ       CX
+	JNE        loopp1r6
+	TESTQ      R13, R13
+	JEQ        donep1r6
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r6
+
+	// the next row of what is prefetched
+aheadp1r6:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r6
 
 donep1r6:
 	// dst = src + sums
@@ -2062,17 +1882,18 @@ p1r5:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000050
 	JLE  loopp1r5
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000005, R13
+	SUBQ $0x00000050, CX
 
 loopp1r5:
 	VMOVUPS      (DI), Z28
@@ -2115,33 +1936,27 @@ loopp1r5:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+40, SI
-	DECQ         CX
-	JNE          loopp1r5
-	ORQ          R13, CX
-	JEQ          donep1r5
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r5
+	JEQ          aheadp1r5
+
+onp1r5:
+	ADDQ       $+40, SI
+	DECQ       CX
+	JNE        loopp1r5
+	TESTQ      R13, R13
+	JEQ        donep1r5
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r5
+
+	// the next row of what is prefetched
+aheadp1r5:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r5
 
 donep1r5:
 	// dst = src + sums
@@ -2195,17 +2010,18 @@ p1r4:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000040
 	JLE  loopp1r4
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000004, R13
+	SUBQ $0x00000040, CX
 
 loopp1r4:
 	VMOVUPS      (DI), Z28
@@ -2242,30 +2058,27 @@ loopp1r4:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+32, SI
-	DECQ         CX
-	JNE          loopp1r4
-	ORQ          R13, CX
-	JEQ          donep1r4
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r4
+	JEQ          aheadp1r4
+
+onp1r4:
+	ADDQ       $+32, SI
+	DECQ       CX
+	JNE        loopp1r4
+	TESTQ      R13, R13
+	JEQ        donep1r4
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r4
+
+	// the next row of what is prefetched
+aheadp1r4:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r4
 
 donep1r4:
 	// dst = src + sums
@@ -2311,17 +2124,18 @@ p1r3:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000030
 	JLE  loopp1r3
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000003, R13
+	SUBQ $0x00000030, CX
 
 loopp1r3:
 	VMOVUPS      (DI), Z28
@@ -2352,27 +2166,27 @@ loopp1r3:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+24, SI
-	DECQ         CX
-	JNE          loopp1r3
-	ORQ          R13, CX
-	JEQ          donep1r3
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r3
+	JEQ          aheadp1r3
+
+onp1r3:
+	ADDQ       $+24, SI
+	DECQ       CX
+	JNE        loopp1r3
+	TESTQ      R13, R13
+	JEQ        donep1r3
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r3
+
+	// the next row of what is prefetched
+aheadp1r3:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r3
 
 donep1r3:
 	// dst = src + sums
@@ -2410,17 +2224,18 @@ p1r2:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000020
 	JLE  loopp1r2
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000002, R13
+	SUBQ $0x00000020, CX
 
 loopp1r2:
 	VMOVUPS      (DI), Z28
@@ -2445,24 +2260,27 @@ loopp1r2:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+16, SI
-	DECQ         CX
-	JNE          loopp1r2
-	ORQ          R13, CX
-	JEQ          donep1r2
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r2
+	JEQ          aheadp1r2
+
+onp1r2:
+	ADDQ       $+16, SI
+	DECQ       CX
+	JNE        loopp1r2
+	TESTQ      R13, R13
+	JEQ        donep1r2
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r2
+
+	// the next row of what is prefetched
+aheadp1r2:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r2
 
 donep1r2:
 	// dst = src + sums
@@ -2492,17 +2310,18 @@ p1r1:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000010
 	JLE  loopp1r1
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000001, R13
+	SUBQ $0x00000010, CX
 
 loopp1r1:
 	VBROADCASTSS (SI), Z30
@@ -2521,21 +2340,27 @@ loopp1r1:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+8, SI
-	DECQ         CX
-	JNE          loopp1r1
-	ORQ          R13, CX
-	JEQ          donep1r1
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r1
+	JEQ          aheadp1r1
+
+onp1r1:
+	ADDQ       $+8, SI
+	DECQ       CX
+	JNE        loopp1r1
+	TESTQ      R13, R13
+	JEQ        donep1r1
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r1
+
+	// the next row of what is prefetched
+aheadp1r1:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r1
 
 donep1r1:
 	// dst = src + sums
@@ -3653,7 +3478,7 @@ loopp4r1:
 	RET
 
 // func tileF16AVX512(t *tile)
-// Requires: AVX, AVX512F, CMOV, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tileF16AVX512(SB), NOSPLIT, $0-8
 	// tileF16AVX512 adds one block of k to a tile of y: float16 weights, float32 class.
 	// 
@@ -3748,17 +3573,18 @@ p1r14:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x000000e0
 	JLE  loopp1r14
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x0000000e, R13
+	SUBQ $0x000000e0, CX
 
 loopp1r14:
 	VCVTPH2PS    (DI), Z28
@@ -3853,60 +3679,27 @@ loopp1r14:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+112, SI
-	DECQ         CX
-	JNE          loopp1r14
-	ORQ          R13, CX
-	JEQ          donep1r14
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r14
+	JEQ          aheadp1r14
+
+onp1r14:
+	ADDQ       $+112, SI
+	DECQ       CX
+	JNE        loopp1r14
+	TESTQ      R13, R13
+	JEQ        donep1r14
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r14
+
+	// the next row of what is prefetched
+aheadp1r14:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r14
 
 donep1r14:
 	// dst = src + sums
@@ -4032,17 +3825,18 @@ p1r13:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x000000d0
 	JLE  loopp1r13
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x0000000d, R13
+	SUBQ $0x000000d0, CX
 
 loopp1r13:
 	VCVTPH2PS    (DI), Z28
@@ -4131,57 +3925,27 @@ loopp1r13:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+104, SI
-	DECQ         CX
-	JNE          loopp1r13
-	ORQ          R13, CX
-	JEQ          donep1r13
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r13
+	JEQ          aheadp1r13
+
+onp1r13:
+	ADDQ       $+104, SI
+	DECQ       CX
+	JNE        loopp1r13
+	TESTQ      R13, R13
+	JEQ        donep1r13
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r13
+
+	// the next row of what is prefetched
+aheadp1r13:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r13
 
 donep1r13:
 	// dst = src + sums
@@ -4299,17 +4063,18 @@ p1r12:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x000000c0
 	JLE  loopp1r12
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x0000000c, R13
+	SUBQ $0x000000c0, CX
 
 loopp1r12:
 	VCVTPH2PS    (DI), Z28
@@ -4392,54 +4157,27 @@ loopp1r12:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+96, SI
-	DECQ         CX
-	JNE          loopp1r12
-	ORQ          R13, CX
-	JEQ          donep1r12
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r12
+	JEQ          aheadp1r12
+
+onp1r12:
+	ADDQ       $+96, SI
+	DECQ       CX
+	JNE        loopp1r12
+	TESTQ      R13, R13
+	JEQ        donep1r12
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r12
+
+	// the next row of what is prefetched
+aheadp1r12:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r12
 
 donep1r12:
 	// dst = src + sums
@@ -4549,17 +4287,18 @@ p1r11:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x000000b0
 	JLE  loopp1r11
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x0000000b, R13
+	SUBQ $0x000000b0, CX
 
 loopp1r11:
 	VCVTPH2PS    (DI), Z28
@@ -4636,51 +4375,27 @@ loopp1r11:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+88, SI
-	DECQ         CX
-	JNE          loopp1r11
-	ORQ          R13, CX
-	JEQ          donep1r11
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r11
+	JEQ          aheadp1r11
+
+onp1r11:
+	ADDQ       $+88, SI
+	DECQ       CX
+	JNE        loopp1r11
+	TESTQ      R13, R13
+	JEQ        donep1r11
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r11
+
+	// the next row of what is prefetched
+aheadp1r11:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r11
 
 donep1r11:
 	// dst = src + sums
@@ -4782,17 +4497,18 @@ p1r10:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x000000a0
 	JLE  loopp1r10
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x0000000a, R13
+	SUBQ $0x000000a0, CX
 
 loopp1r10:
 	VCVTPH2PS    (DI), Z28
@@ -4863,48 +4579,27 @@ loopp1r10:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+80, SI
-	DECQ         CX
-	JNE          loopp1r10
-	ORQ          R13, CX
-	JEQ          donep1r10
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r10
+	JEQ          aheadp1r10
+
+onp1r10:
+	ADDQ       $+80, SI
+	DECQ       CX
+	JNE        loopp1r10
+	TESTQ      R13, R13
+	JEQ        donep1r10
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r10
+
+	// the next row of what is prefetched
+aheadp1r10:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r10
 
 donep1r10:
 	// dst = src + sums
@@ -4998,17 +4693,18 @@ p1r9:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000090
 	JLE  loopp1r9
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000009, R13
+	SUBQ $0x00000090, CX
 
 loopp1r9:
 	VCVTPH2PS    (DI), Z28
@@ -5073,45 +4769,27 @@ loopp1r9:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+72, SI
-	DECQ         CX
-	JNE          loopp1r9
-	ORQ          R13, CX
-	JEQ          donep1r9
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r9
+	JEQ          aheadp1r9
+
+onp1r9:
+	ADDQ       $+72, SI
+	DECQ       CX
+	JNE        loopp1r9
+	TESTQ      R13, R13
+	JEQ        donep1r9
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r9
+
+	// the next row of what is prefetched
+aheadp1r9:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r9
 
 donep1r9:
 	// dst = src + sums
@@ -5197,17 +4875,18 @@ p1r8:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000080
 	JLE  loopp1r8
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000008, R13
+	SUBQ $0x00000080, CX
 
 loopp1r8:
 	VCVTPH2PS    (DI), Z28
@@ -5266,42 +4945,27 @@ loopp1r8:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+64, SI
-	DECQ         CX
-	JNE          loopp1r8
-	ORQ          R13, CX
-	JEQ          donep1r8
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r8
+	JEQ          aheadp1r8
+
+onp1r8:
+	ADDQ       $+64, SI
+	DECQ       CX
+	JNE        loopp1r8
+	TESTQ      R13, R13
+	JEQ        donep1r8
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r8
+
+	// the next row of what is prefetched
+aheadp1r8:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r8
 
 donep1r8:
 	// dst = src + sums
@@ -5379,17 +5043,18 @@ p1r7:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000070
 	JLE  loopp1r7
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000007, R13
+	SUBQ $0x00000070, CX
 
 loopp1r7:
 	VCVTPH2PS    (DI), Z28
@@ -5442,39 +5107,27 @@ loopp1r7:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+56, SI
-	DECQ         CX
-	JNE          loopp1r7
-	ORQ          R13, CX
-	JEQ          donep1r7
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r7
+	JEQ          aheadp1r7
+
+onp1r7:
+	ADDQ       $+56, SI
+	DECQ       CX
+	JNE        loopp1r7
+	TESTQ      R13, R13
+	JEQ        donep1r7
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r7
+
+	// the next row of what is prefetched
+aheadp1r7:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r7
 
 donep1r7:
 	// dst = src + sums
@@ -5544,17 +5197,18 @@ p1r6:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000060
 	JLE  loopp1r6
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000006, R13
+	SUBQ $0x00000060, CX
 
 loopp1r6:
 	VCVTPH2PS    (DI), Z28
@@ -5601,36 +5255,27 @@ loopp1r6:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+48, SI
-	DECQ         CX
-	JNE          loopp1r6
-	ORQ          R13, CX
-	JEQ          donep1r6
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r6
+	JEQ          aheadp1r6
+
+onp1r6:
+	ADDQ       $+48, SI
+	DECQ       CX
+	JNE        loopp1r6
+	TESTQ      R13, R13
+	JEQ        donep1r6
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r6
+
+	// the next row of what is prefetched
+aheadp1r6:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r6
 
 donep1r6:
 	// dst = src + sums
@@ -5692,17 +5337,18 @@ p1r5:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000050
 	JLE  loopp1r5
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000005, R13
+	SUBQ $0x00000050, CX
 
 loopp1r5:
 	VCVTPH2PS    (DI), Z28
@@ -5743,33 +5389,27 @@ loopp1r5:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+40, SI
-	DECQ         CX
-	JNE          loopp1r5
-	ORQ          R13, CX
-	JEQ          donep1r5
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r5
+	JEQ          aheadp1r5
+
+onp1r5:
+	ADDQ       $+40, SI
+	DECQ       CX
+	JNE        loopp1r5
+	TESTQ      R13, R13
+	JEQ        donep1r5
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r5
+
+	// the next row of what is prefetched
+aheadp1r5:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r5
 
 donep1r5:
 	// dst = src + sums
@@ -5823,17 +5463,18 @@ p1r4:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000040
 	JLE  loopp1r4
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000004, R13
+	SUBQ $0x00000040, CX
 
 loopp1r4:
 	VCVTPH2PS    (DI), Z28
@@ -5868,30 +5509,27 @@ loopp1r4:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+32, SI
-	DECQ         CX
-	JNE          loopp1r4
-	ORQ          R13, CX
-	JEQ          donep1r4
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r4
+	JEQ          aheadp1r4
+
+onp1r4:
+	ADDQ       $+32, SI
+	DECQ       CX
+	JNE        loopp1r4
+	TESTQ      R13, R13
+	JEQ        donep1r4
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r4
+
+	// the next row of what is prefetched
+aheadp1r4:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r4
 
 donep1r4:
 	// dst = src + sums
@@ -5937,17 +5575,18 @@ p1r3:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000030
 	JLE  loopp1r3
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000003, R13
+	SUBQ $0x00000030, CX
 
 loopp1r3:
 	VCVTPH2PS    (DI), Z28
@@ -5976,27 +5615,27 @@ loopp1r3:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+24, SI
-	DECQ         CX
-	JNE          loopp1r3
-	ORQ          R13, CX
-	JEQ          donep1r3
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r3
+	JEQ          aheadp1r3
+
+onp1r3:
+	ADDQ       $+24, SI
+	DECQ       CX
+	JNE        loopp1r3
+	TESTQ      R13, R13
+	JEQ        donep1r3
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r3
+
+	// the next row of what is prefetched
+aheadp1r3:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r3
 
 donep1r3:
 	// dst = src + sums
@@ -6034,17 +5673,18 @@ p1r2:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000020
 	JLE  loopp1r2
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000002, R13
+	SUBQ $0x00000020, CX
 
 loopp1r2:
 	VCVTPH2PS    (DI), Z28
@@ -6067,24 +5707,27 @@ loopp1r2:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+16, SI
-	DECQ         CX
-	JNE          loopp1r2
-	ORQ          R13, CX
-	JEQ          donep1r2
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r2
+	JEQ          aheadp1r2
+
+onp1r2:
+	ADDQ       $+16, SI
+	DECQ       CX
+	JNE        loopp1r2
+	TESTQ      R13, R13
+	JEQ        donep1r2
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r2
+
+	// the next row of what is prefetched
+aheadp1r2:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r2
 
 donep1r2:
 	// dst = src + sums
@@ -6114,17 +5757,18 @@ p1r1:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000010
 	JLE  loopp1r1
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000001, R13
+	SUBQ $0x00000010, CX
 
 loopp1r1:
 	VBROADCASTSS (SI), Z30
@@ -6141,21 +5785,27 @@ loopp1r1:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+8, SI
-	DECQ         CX
-	JNE          loopp1r1
-	ORQ          R13, CX
-	JEQ          donep1r1
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r1
+	JEQ          aheadp1r1
+
+onp1r1:
+	ADDQ       $+8, SI
+	DECQ       CX
+	JNE        loopp1r1
+	TESTQ      R13, R13
+	JEQ        donep1r1
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r1
+
+	// the next row of what is prefetched
+aheadp1r1:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r1
 
 donep1r1:
 	// dst = src + sums
@@ -7233,7 +6883,7 @@ loopp4r1:
 	RET
 
 // func tileBF16AVX512(t *tile)
-// Requires: AVX, AVX512F, CMOV, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tileBF16AVX512(SB), NOSPLIT, $0-8
 	// tileBF16AVX512 adds one block of k to a tile of y: bfloat16 weights, float32 class.
 	// 
@@ -7331,17 +6981,18 @@ p1r14:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x000000e0
 	JLE  loopp1r14
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x0000000e, R13
+	SUBQ $0x000000e0, CX
 
 loopp1r14:
 	VPSLLD       $0x10, (DI), Z28
@@ -7436,60 +7087,27 @@ loopp1r14:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+112, SI
-	DECQ         CX
-	JNE          loopp1r14
-	ORQ          R13, CX
-	JEQ          donep1r14
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r14
+	JEQ          aheadp1r14
+
+onp1r14:
+	ADDQ       $+112, SI
+	DECQ       CX
+	JNE        loopp1r14
+	TESTQ      R13, R13
+	JEQ        donep1r14
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r14
+
+	// the next row of what is prefetched
+aheadp1r14:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r14
 
 donep1r14:
 	// dst = src + sums
@@ -7618,17 +7236,18 @@ p1r13:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x000000d0
 	JLE  loopp1r13
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x0000000d, R13
+	SUBQ $0x000000d0, CX
 
 loopp1r13:
 	VPSLLD       $0x10, (DI), Z28
@@ -7717,57 +7336,27 @@ loopp1r13:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+104, SI
-	DECQ         CX
-	JNE          loopp1r13
-	ORQ          R13, CX
-	JEQ          donep1r13
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r13
+	JEQ          aheadp1r13
+
+onp1r13:
+	ADDQ       $+104, SI
+	DECQ       CX
+	JNE        loopp1r13
+	TESTQ      R13, R13
+	JEQ        donep1r13
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r13
+
+	// the next row of what is prefetched
+aheadp1r13:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r13
 
 donep1r13:
 	// dst = src + sums
@@ -7888,17 +7477,18 @@ p1r12:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x000000c0
 	JLE  loopp1r12
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x0000000c, R13
+	SUBQ $0x000000c0, CX
 
 loopp1r12:
 	VPSLLD       $0x10, (DI), Z28
@@ -7981,54 +7571,27 @@ loopp1r12:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+96, SI
-	DECQ         CX
-	JNE          loopp1r12
-	ORQ          R13, CX
-	JEQ          donep1r12
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r12
+	JEQ          aheadp1r12
+
+onp1r12:
+	ADDQ       $+96, SI
+	DECQ       CX
+	JNE        loopp1r12
+	TESTQ      R13, R13
+	JEQ        donep1r12
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r12
+
+	// the next row of what is prefetched
+aheadp1r12:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r12
 
 donep1r12:
 	// dst = src + sums
@@ -8141,17 +7704,18 @@ p1r11:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x000000b0
 	JLE  loopp1r11
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x0000000b, R13
+	SUBQ $0x000000b0, CX
 
 loopp1r11:
 	VPSLLD       $0x10, (DI), Z28
@@ -8228,51 +7792,27 @@ loopp1r11:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+88, SI
-	DECQ         CX
-	JNE          loopp1r11
-	ORQ          R13, CX
-	JEQ          donep1r11
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r11
+	JEQ          aheadp1r11
+
+onp1r11:
+	ADDQ       $+88, SI
+	DECQ       CX
+	JNE        loopp1r11
+	TESTQ      R13, R13
+	JEQ        donep1r11
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r11
+
+	// the next row of what is prefetched
+aheadp1r11:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r11
 
 donep1r11:
 	// dst = src + sums
@@ -8377,17 +7917,18 @@ p1r10:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x000000a0
 	JLE  loopp1r10
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x0000000a, R13
+	SUBQ $0x000000a0, CX
 
 loopp1r10:
 	VPSLLD       $0x10, (DI), Z28
@@ -8458,48 +7999,27 @@ loopp1r10:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+80, SI
-	DECQ         CX
-	JNE          loopp1r10
-	ORQ          R13, CX
-	JEQ          donep1r10
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r10
+	JEQ          aheadp1r10
+
+onp1r10:
+	ADDQ       $+80, SI
+	DECQ       CX
+	JNE        loopp1r10
+	TESTQ      R13, R13
+	JEQ        donep1r10
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r10
+
+	// the next row of what is prefetched
+aheadp1r10:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r10
 
 donep1r10:
 	// dst = src + sums
@@ -8596,17 +8116,18 @@ p1r9:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000090
 	JLE  loopp1r9
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000009, R13
+	SUBQ $0x00000090, CX
 
 loopp1r9:
 	VPSLLD       $0x10, (DI), Z28
@@ -8671,45 +8192,27 @@ loopp1r9:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+72, SI
-	DECQ         CX
-	JNE          loopp1r9
-	ORQ          R13, CX
-	JEQ          donep1r9
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r9
+	JEQ          aheadp1r9
+
+onp1r9:
+	ADDQ       $+72, SI
+	DECQ       CX
+	JNE        loopp1r9
+	TESTQ      R13, R13
+	JEQ        donep1r9
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r9
+
+	// the next row of what is prefetched
+aheadp1r9:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r9
 
 donep1r9:
 	// dst = src + sums
@@ -8798,17 +8301,18 @@ p1r8:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000080
 	JLE  loopp1r8
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000008, R13
+	SUBQ $0x00000080, CX
 
 loopp1r8:
 	VPSLLD       $0x10, (DI), Z28
@@ -8867,42 +8371,27 @@ loopp1r8:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+64, SI
-	DECQ         CX
-	JNE          loopp1r8
-	ORQ          R13, CX
-	JEQ          donep1r8
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r8
+	JEQ          aheadp1r8
+
+onp1r8:
+	ADDQ       $+64, SI
+	DECQ       CX
+	JNE        loopp1r8
+	TESTQ      R13, R13
+	JEQ        donep1r8
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r8
+
+	// the next row of what is prefetched
+aheadp1r8:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r8
 
 donep1r8:
 	// dst = src + sums
@@ -8983,17 +8472,18 @@ p1r7:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000070
 	JLE  loopp1r7
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000007, R13
+	SUBQ $0x00000070, CX
 
 loopp1r7:
 	VPSLLD       $0x10, (DI), Z28
@@ -9046,39 +8536,27 @@ loopp1r7:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+56, SI
-	DECQ         CX
-	JNE          loopp1r7
-	ORQ          R13, CX
-	JEQ          donep1r7
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r7
+	JEQ          aheadp1r7
+
+onp1r7:
+	ADDQ       $+56, SI
+	DECQ       CX
+	JNE        loopp1r7
+	TESTQ      R13, R13
+	JEQ        donep1r7
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r7
+
+	// the next row of what is prefetched
+aheadp1r7:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r7
 
 donep1r7:
 	// dst = src + sums
@@ -9151,17 +8629,18 @@ p1r6:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000060
 	JLE  loopp1r6
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000006, R13
+	SUBQ $0x00000060, CX
 
 loopp1r6:
 	VPSLLD       $0x10, (DI), Z28
@@ -9208,36 +8687,27 @@ loopp1r6:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+48, SI
-	DECQ         CX
-	JNE          loopp1r6
-	ORQ          R13, CX
-	JEQ          donep1r6
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r6
+	JEQ          aheadp1r6
+
+onp1r6:
+	ADDQ       $+48, SI
+	DECQ       CX
+	JNE        loopp1r6
+	TESTQ      R13, R13
+	JEQ        donep1r6
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r6
+
+	// the next row of what is prefetched
+aheadp1r6:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r6
 
 donep1r6:
 	// dst = src + sums
@@ -9302,17 +8772,18 @@ p1r5:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000050
 	JLE  loopp1r5
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000005, R13
+	SUBQ $0x00000050, CX
 
 loopp1r5:
 	VPSLLD       $0x10, (DI), Z28
@@ -9353,33 +8824,27 @@ loopp1r5:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+40, SI
-	DECQ         CX
-	JNE          loopp1r5
-	ORQ          R13, CX
-	JEQ          donep1r5
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r5
+	JEQ          aheadp1r5
+
+onp1r5:
+	ADDQ       $+40, SI
+	DECQ       CX
+	JNE        loopp1r5
+	TESTQ      R13, R13
+	JEQ        donep1r5
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r5
+
+	// the next row of what is prefetched
+aheadp1r5:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r5
 
 donep1r5:
 	// dst = src + sums
@@ -9436,17 +8901,18 @@ p1r4:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000040
 	JLE  loopp1r4
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000004, R13
+	SUBQ $0x00000040, CX
 
 loopp1r4:
 	VPSLLD       $0x10, (DI), Z28
@@ -9481,30 +8947,27 @@ loopp1r4:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+32, SI
-	DECQ         CX
-	JNE          loopp1r4
-	ORQ          R13, CX
-	JEQ          donep1r4
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r4
+	JEQ          aheadp1r4
+
+onp1r4:
+	ADDQ       $+32, SI
+	DECQ       CX
+	JNE        loopp1r4
+	TESTQ      R13, R13
+	JEQ        donep1r4
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r4
+
+	// the next row of what is prefetched
+aheadp1r4:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r4
 
 donep1r4:
 	// dst = src + sums
@@ -9553,17 +9016,18 @@ p1r3:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000030
 	JLE  loopp1r3
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000003, R13
+	SUBQ $0x00000030, CX
 
 loopp1r3:
 	VPSLLD       $0x10, (DI), Z28
@@ -9592,27 +9056,27 @@ loopp1r3:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+24, SI
-	DECQ         CX
-	JNE          loopp1r3
-	ORQ          R13, CX
-	JEQ          donep1r3
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r3
+	JEQ          aheadp1r3
+
+onp1r3:
+	ADDQ       $+24, SI
+	DECQ       CX
+	JNE        loopp1r3
+	TESTQ      R13, R13
+	JEQ        donep1r3
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r3
+
+	// the next row of what is prefetched
+aheadp1r3:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r3
 
 donep1r3:
 	// dst = src + sums
@@ -9653,17 +9117,18 @@ p1r2:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000020
 	JLE  loopp1r2
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000002, R13
+	SUBQ $0x00000020, CX
 
 loopp1r2:
 	VPSLLD       $0x10, (DI), Z28
@@ -9686,24 +9151,27 @@ loopp1r2:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+16, SI
-	DECQ         CX
-	JNE          loopp1r2
-	ORQ          R13, CX
-	JEQ          donep1r2
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r2
+	JEQ          aheadp1r2
+
+onp1r2:
+	ADDQ       $+16, SI
+	DECQ       CX
+	JNE        loopp1r2
+	TESTQ      R13, R13
+	JEQ        donep1r2
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r2
+
+	// the next row of what is prefetched
+aheadp1r2:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r2
 
 donep1r2:
 	// dst = src + sums
@@ -9736,17 +9204,18 @@ p1r1:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000010
 	JLE  loopp1r1
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000001, R13
+	SUBQ $0x00000010, CX
 
 loopp1r1:
 	VBROADCASTSS (SI), Z30
@@ -9763,21 +9232,27 @@ loopp1r1:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+8, SI
-	DECQ         CX
-	JNE          loopp1r1
-	ORQ          R13, CX
-	JEQ          donep1r1
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	PREFETCHT0   64(BX)
-	JMP          loopp1r1
+	JEQ          aheadp1r1
+
+onp1r1:
+	ADDQ       $+8, SI
+	DECQ       CX
+	JNE        loopp1r1
+	TESTQ      R13, R13
+	JEQ        donep1r1
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r1
+
+	// the next row of what is prefetched
+aheadp1r1:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r1
 
 donep1r1:
 	// dst = src + sums
@@ -10883,7 +10358,7 @@ loopp4r1:
 	RET
 
 // func tileDotAVX512(t *tile)
-// Requires: AVX, AVX512F, CMOV, MMX+
+// Requires: AVX, AVX512F, MMX+
 TEXT ·tileDotAVX512(SB), NOSPLIT, $0-8
 	// tileDotAVX512 adds one block of k to a tile of y: bfloat16 weights, bf16 class.
 	// 
@@ -10978,17 +10453,18 @@ p1r14:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x40
+	CMPQ CX, $0x000000e0
 	JLE  loopp1r14
-	MOVL $0x00000040, R13
-	SUBQ R13, CX
+	MOVL $0x0000000e, R13
+	SUBQ $0x000000e0, CX
 
 loopp1r14:
 	VMOVDQU32    (DI), Z28
@@ -11123,60 +10599,27 @@ loopp1r14:
 	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
 	ADDQ       R10, DX
-	LEAQ       (DX)(R12*1), R15
 	DECQ       R11
-	CMOVQEQ    R15, DX
-	CMOVQEQ    R14, R11
+	JEQ        aheadp1r14
+
+onp1r14:
 	ADDQ       $+56, SI
 	DECQ       CX
 	JNE        loopp1r14
-	ORQ        R13, CX
+	TESTQ      R13, R13
 	JEQ        donep1r14
-	XORL       R13, R13
-	MOVQ       152(AX), BX
-	MOVQ       72(AX), R15
 	PREFETCHT0 (BX)
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
+	DECQ       R13
+	MOVL       $0x00000010, CX
 	JMP        loopp1r14
+
+	// the next row of what is prefetched
+aheadp1r14:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r14
 
 donep1r14:
 	// dst = src + sums
@@ -11302,17 +10745,18 @@ p1r13:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x40
+	CMPQ CX, $0x000000d0
 	JLE  loopp1r13
-	MOVL $0x00000040, R13
-	SUBQ R13, CX
+	MOVL $0x0000000d, R13
+	SUBQ $0x000000d0, CX
 
 loopp1r13:
 	VMOVDQU32    (DI), Z28
@@ -11438,57 +10882,27 @@ loopp1r13:
 	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
 	ADDQ       R10, DX
-	LEAQ       (DX)(R12*1), R15
 	DECQ       R11
-	CMOVQEQ    R15, DX
-	CMOVQEQ    R14, R11
+	JEQ        aheadp1r13
+
+onp1r13:
 	ADDQ       $+52, SI
 	DECQ       CX
 	JNE        loopp1r13
-	ORQ        R13, CX
+	TESTQ      R13, R13
 	JEQ        donep1r13
-	XORL       R13, R13
-	MOVQ       152(AX), BX
-	MOVQ       72(AX), R15
 	PREFETCHT0 (BX)
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
+	DECQ       R13
+	MOVL       $0x00000010, CX
 	JMP        loopp1r13
+
+	// the next row of what is prefetched
+aheadp1r13:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r13
 
 donep1r13:
 	// dst = src + sums
@@ -11606,17 +11020,18 @@ p1r12:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x40
+	CMPQ CX, $0x000000c0
 	JLE  loopp1r12
-	MOVL $0x00000040, R13
-	SUBQ R13, CX
+	MOVL $0x0000000c, R13
+	SUBQ $0x000000c0, CX
 
 loopp1r12:
 	VMOVDQU32    (DI), Z28
@@ -11733,54 +11148,27 @@ loopp1r12:
 	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
 	ADDQ       R10, DX
-	LEAQ       (DX)(R12*1), R15
 	DECQ       R11
-	CMOVQEQ    R15, DX
-	CMOVQEQ    R14, R11
+	JEQ        aheadp1r12
+
+onp1r12:
 	ADDQ       $+48, SI
 	DECQ       CX
 	JNE        loopp1r12
-	ORQ        R13, CX
+	TESTQ      R13, R13
 	JEQ        donep1r12
-	XORL       R13, R13
-	MOVQ       152(AX), BX
-	MOVQ       72(AX), R15
 	PREFETCHT0 (BX)
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
+	DECQ       R13
+	MOVL       $0x00000010, CX
 	JMP        loopp1r12
+
+	// the next row of what is prefetched
+aheadp1r12:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r12
 
 donep1r12:
 	// dst = src + sums
@@ -11890,17 +11278,18 @@ p1r11:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x40
+	CMPQ CX, $0x000000b0
 	JLE  loopp1r11
-	MOVL $0x00000040, R13
-	SUBQ R13, CX
+	MOVL $0x0000000b, R13
+	SUBQ $0x000000b0, CX
 
 loopp1r11:
 	VMOVDQU32    (DI), Z28
@@ -12008,51 +11397,27 @@ loopp1r11:
 	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
 	ADDQ       R10, DX
-	LEAQ       (DX)(R12*1), R15
 	DECQ       R11
-	CMOVQEQ    R15, DX
-	CMOVQEQ    R14, R11
+	JEQ        aheadp1r11
+
+onp1r11:
 	ADDQ       $+44, SI
 	DECQ       CX
 	JNE        loopp1r11
-	ORQ        R13, CX
+	TESTQ      R13, R13
 	JEQ        donep1r11
-	XORL       R13, R13
-	MOVQ       152(AX), BX
-	MOVQ       72(AX), R15
 	PREFETCHT0 (BX)
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
+	DECQ       R13
+	MOVL       $0x00000010, CX
 	JMP        loopp1r11
+
+	// the next row of what is prefetched
+aheadp1r11:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r11
 
 donep1r11:
 	// dst = src + sums
@@ -12154,17 +11519,18 @@ p1r10:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x40
+	CMPQ CX, $0x000000a0
 	JLE  loopp1r10
-	MOVL $0x00000040, R13
-	SUBQ R13, CX
+	MOVL $0x0000000a, R13
+	SUBQ $0x000000a0, CX
 
 loopp1r10:
 	VMOVDQU32    (DI), Z28
@@ -12263,48 +11629,27 @@ loopp1r10:
 	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
 	ADDQ       R10, DX
-	LEAQ       (DX)(R12*1), R15
 	DECQ       R11
-	CMOVQEQ    R15, DX
-	CMOVQEQ    R14, R11
+	JEQ        aheadp1r10
+
+onp1r10:
 	ADDQ       $+40, SI
 	DECQ       CX
 	JNE        loopp1r10
-	ORQ        R13, CX
+	TESTQ      R13, R13
 	JEQ        donep1r10
-	XORL       R13, R13
-	MOVQ       152(AX), BX
-	MOVQ       72(AX), R15
 	PREFETCHT0 (BX)
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
+	DECQ       R13
+	MOVL       $0x00000010, CX
 	JMP        loopp1r10
+
+	// the next row of what is prefetched
+aheadp1r10:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r10
 
 donep1r10:
 	// dst = src + sums
@@ -12398,17 +11743,18 @@ p1r9:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x40
+	CMPQ CX, $0x00000090
 	JLE  loopp1r9
-	MOVL $0x00000040, R13
-	SUBQ R13, CX
+	MOVL $0x00000009, R13
+	SUBQ $0x00000090, CX
 
 loopp1r9:
 	VMOVDQU32    (DI), Z28
@@ -12498,45 +11844,27 @@ loopp1r9:
 	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
 	ADDQ       R10, DX
-	LEAQ       (DX)(R12*1), R15
 	DECQ       R11
-	CMOVQEQ    R15, DX
-	CMOVQEQ    R14, R11
+	JEQ        aheadp1r9
+
+onp1r9:
 	ADDQ       $+36, SI
 	DECQ       CX
 	JNE        loopp1r9
-	ORQ        R13, CX
+	TESTQ      R13, R13
 	JEQ        donep1r9
-	XORL       R13, R13
-	MOVQ       152(AX), BX
-	MOVQ       72(AX), R15
 	PREFETCHT0 (BX)
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
+	DECQ       R13
+	MOVL       $0x00000010, CX
 	JMP        loopp1r9
+
+	// the next row of what is prefetched
+aheadp1r9:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r9
 
 donep1r9:
 	// dst = src + sums
@@ -12622,17 +11950,18 @@ p1r8:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x40
+	CMPQ CX, $0x00000080
 	JLE  loopp1r8
-	MOVL $0x00000040, R13
-	SUBQ R13, CX
+	MOVL $0x00000008, R13
+	SUBQ $0x00000080, CX
 
 loopp1r8:
 	VMOVDQU32    (DI), Z28
@@ -12713,42 +12042,27 @@ loopp1r8:
 	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
 	ADDQ       R10, DX
-	LEAQ       (DX)(R12*1), R15
 	DECQ       R11
-	CMOVQEQ    R15, DX
-	CMOVQEQ    R14, R11
+	JEQ        aheadp1r8
+
+onp1r8:
 	ADDQ       $+32, SI
 	DECQ       CX
 	JNE        loopp1r8
-	ORQ        R13, CX
+	TESTQ      R13, R13
 	JEQ        donep1r8
-	XORL       R13, R13
-	MOVQ       152(AX), BX
-	MOVQ       72(AX), R15
 	PREFETCHT0 (BX)
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
+	DECQ       R13
+	MOVL       $0x00000010, CX
 	JMP        loopp1r8
+
+	// the next row of what is prefetched
+aheadp1r8:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r8
 
 donep1r8:
 	// dst = src + sums
@@ -12826,17 +12140,18 @@ p1r7:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x40
+	CMPQ CX, $0x00000070
 	JLE  loopp1r7
-	MOVL $0x00000040, R13
-	SUBQ R13, CX
+	MOVL $0x00000007, R13
+	SUBQ $0x00000070, CX
 
 loopp1r7:
 	VMOVDQU32    (DI), Z28
@@ -12908,39 +12223,27 @@ loopp1r7:
 	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
 	ADDQ       R10, DX
-	LEAQ       (DX)(R12*1), R15
 	DECQ       R11
-	CMOVQEQ    R15, DX
-	CMOVQEQ    R14, R11
+	JEQ        aheadp1r7
+
+onp1r7:
 	ADDQ       $+28, SI
 	DECQ       CX
 	JNE        loopp1r7
-	ORQ        R13, CX
+	TESTQ      R13, R13
 	JEQ        donep1r7
-	XORL       R13, R13
-	MOVQ       152(AX), BX
-	MOVQ       72(AX), R15
 	PREFETCHT0 (BX)
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
+	DECQ       R13
+	MOVL       $0x00000010, CX
 	JMP        loopp1r7
+
+	// the next row of what is prefetched
+aheadp1r7:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r7
 
 donep1r7:
 	// dst = src + sums
@@ -13010,17 +12313,18 @@ p1r6:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x40
+	CMPQ CX, $0x00000060
 	JLE  loopp1r6
-	MOVL $0x00000040, R13
-	SUBQ R13, CX
+	MOVL $0x00000006, R13
+	SUBQ $0x00000060, CX
 
 loopp1r6:
 	VMOVDQU32    (DI), Z28
@@ -13083,36 +12387,27 @@ loopp1r6:
 	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
 	ADDQ       R10, DX
-	LEAQ       (DX)(R12*1), R15
 	DECQ       R11
-	CMOVQEQ    R15, DX
-	CMOVQEQ    R14, R11
+	JEQ        aheadp1r6
+
+onp1r6:
 	ADDQ       $+24, SI
 	DECQ       CX
 	JNE        loopp1r6
-	ORQ        R13, CX
+	TESTQ      R13, R13
 	JEQ        donep1r6
-	XORL       R13, R13
-	MOVQ       152(AX), BX
-	MOVQ       72(AX), R15
 	PREFETCHT0 (BX)
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
+	DECQ       R13
+	MOVL       $0x00000010, CX
 	JMP        loopp1r6
+
+	// the next row of what is prefetched
+aheadp1r6:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r6
 
 donep1r6:
 	// dst = src + sums
@@ -13174,17 +12469,18 @@ p1r5:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x40
+	CMPQ CX, $0x00000050
 	JLE  loopp1r5
-	MOVL $0x00000040, R13
-	SUBQ R13, CX
+	MOVL $0x00000005, R13
+	SUBQ $0x00000050, CX
 
 loopp1r5:
 	VMOVDQU32    (DI), Z28
@@ -13238,33 +12534,27 @@ loopp1r5:
 	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
 	ADDQ       R10, DX
-	LEAQ       (DX)(R12*1), R15
 	DECQ       R11
-	CMOVQEQ    R15, DX
-	CMOVQEQ    R14, R11
+	JEQ        aheadp1r5
+
+onp1r5:
 	ADDQ       $+20, SI
 	DECQ       CX
 	JNE        loopp1r5
-	ORQ        R13, CX
+	TESTQ      R13, R13
 	JEQ        donep1r5
-	XORL       R13, R13
-	MOVQ       152(AX), BX
-	MOVQ       72(AX), R15
 	PREFETCHT0 (BX)
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
+	DECQ       R13
+	MOVL       $0x00000010, CX
 	JMP        loopp1r5
+
+	// the next row of what is prefetched
+aheadp1r5:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r5
 
 donep1r5:
 	// dst = src + sums
@@ -13318,17 +12608,18 @@ p1r4:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x40
+	CMPQ CX, $0x00000040
 	JLE  loopp1r4
-	MOVL $0x00000040, R13
-	SUBQ R13, CX
+	MOVL $0x00000004, R13
+	SUBQ $0x00000040, CX
 
 loopp1r4:
 	VMOVDQU32    (DI), Z28
@@ -13373,30 +12664,27 @@ loopp1r4:
 	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
 	ADDQ       R10, DX
-	LEAQ       (DX)(R12*1), R15
 	DECQ       R11
-	CMOVQEQ    R15, DX
-	CMOVQEQ    R14, R11
+	JEQ        aheadp1r4
+
+onp1r4:
 	ADDQ       $+16, SI
 	DECQ       CX
 	JNE        loopp1r4
-	ORQ        R13, CX
+	TESTQ      R13, R13
 	JEQ        donep1r4
-	XORL       R13, R13
-	MOVQ       152(AX), BX
-	MOVQ       72(AX), R15
 	PREFETCHT0 (BX)
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
+	DECQ       R13
+	MOVL       $0x00000010, CX
 	JMP        loopp1r4
+
+	// the next row of what is prefetched
+aheadp1r4:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r4
 
 donep1r4:
 	// dst = src + sums
@@ -13442,17 +12730,18 @@ p1r3:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x40
+	CMPQ CX, $0x00000030
 	JLE  loopp1r3
-	MOVL $0x00000040, R13
-	SUBQ R13, CX
+	MOVL $0x00000003, R13
+	SUBQ $0x00000030, CX
 
 loopp1r3:
 	VMOVDQU32    (DI), Z28
@@ -13488,27 +12777,27 @@ loopp1r3:
 	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
 	ADDQ       R10, DX
-	LEAQ       (DX)(R12*1), R15
 	DECQ       R11
-	CMOVQEQ    R15, DX
-	CMOVQEQ    R14, R11
+	JEQ        aheadp1r3
+
+onp1r3:
 	ADDQ       $+12, SI
 	DECQ       CX
 	JNE        loopp1r3
-	ORQ        R13, CX
+	TESTQ      R13, R13
 	JEQ        donep1r3
-	XORL       R13, R13
-	MOVQ       152(AX), BX
-	MOVQ       72(AX), R15
 	PREFETCHT0 (BX)
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
-	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
+	DECQ       R13
+	MOVL       $0x00000010, CX
 	JMP        loopp1r3
+
+	// the next row of what is prefetched
+aheadp1r3:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r3
 
 donep1r3:
 	// dst = src + sums
@@ -13546,17 +12835,18 @@ p1r2:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x40
+	CMPQ CX, $0x00000020
 	JLE  loopp1r2
-	MOVL $0x00000040, R13
-	SUBQ R13, CX
+	MOVL $0x00000002, R13
+	SUBQ $0x00000020, CX
 
 loopp1r2:
 	VMOVDQU32    (DI), Z28
@@ -13583,24 +12873,27 @@ loopp1r2:
 	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
 	ADDQ       R10, DX
-	LEAQ       (DX)(R12*1), R15
 	DECQ       R11
-	CMOVQEQ    R15, DX
-	CMOVQEQ    R14, R11
+	JEQ        aheadp1r2
+
+onp1r2:
 	ADDQ       $+8, SI
 	DECQ       CX
 	JNE        loopp1r2
-	ORQ        R13, CX
+	TESTQ      R13, R13
 	JEQ        donep1r2
-	XORL       R13, R13
-	MOVQ       152(AX), BX
-	MOVQ       72(AX), R15
 	PREFETCHT0 (BX)
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
-	PREFETCHT0 (BX)
-	PREFETCHT0 64(BX)
+	DECQ       R13
+	MOVL       $0x00000010, CX
 	JMP        loopp1r2
+
+	// the next row of what is prefetched
+aheadp1r2:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r2
 
 donep1r2:
 	// dst = src + sums
@@ -13630,17 +12923,18 @@ p1r1:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x40
+	CMPQ CX, $0x00000010
 	JLE  loopp1r1
-	MOVL $0x00000040, R13
-	SUBQ R13, CX
+	MOVL $0x00000001, R13
+	SUBQ $0x00000010, CX
 
 loopp1r1:
 	VPBROADCASTD (SI), Z30
@@ -13658,21 +12952,27 @@ loopp1r1:
 	PREFETCHT1 (DX)(R8*1)
 	ADDQ       $+128, DI
 	ADDQ       R10, DX
-	LEAQ       (DX)(R12*1), R15
 	DECQ       R11
-	CMOVQEQ    R15, DX
-	CMOVQEQ    R14, R11
+	JEQ        aheadp1r1
+
+onp1r1:
 	ADDQ       $+4, SI
 	DECQ       CX
 	JNE        loopp1r1
-	ORQ        R13, CX
+	TESTQ      R13, R13
 	JEQ        donep1r1
-	XORL       R13, R13
-	MOVQ       152(AX), BX
-	MOVQ       72(AX), R15
 	PREFETCHT0 (BX)
 	PREFETCHT0 64(BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
 	JMP        loopp1r1
+
+	// the next row of what is prefetched
+aheadp1r1:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r1
 
 donep1r1:
 	// dst = src + sums
@@ -15045,7 +14345,7 @@ loopp4r1:
 	RET
 
 // func tileF32AVX2(t *tile)
-// Requires: AVX, CMOV, FMA3, MMX+
+// Requires: AVX, FMA3, MMX+
 TEXT ·tileF32AVX2(SB), NOSPLIT, $0-8
 	// tileF32AVX2 adds one block of k to a tile of y: float32 weights, float32 class.
 	// One panel means 16 of its columns, two panels mean all 32 of each.
@@ -15097,17 +14397,18 @@ p1r6:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000060
 	JLE  loopp1r6
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000006, R13
+	SUBQ $0x00000060, CX
 
 loopp1r6:
 	VMOVUPS      (DI), Y12
@@ -15156,30 +14457,26 @@ loopp1r6:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+48, SI
-	DECQ         CX
-	JNE          loopp1r6
-	ORQ          R13, CX
-	JEQ          donep1r6
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	JMP          loopp1r6
+	JEQ          aheadp1r6
+
+onp1r6:
+	ADDQ       $+48, SI
+	DECQ       CX
+	JNE        loopp1r6
+	TESTQ      R13, R13
+	JEQ        donep1r6
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r6
+
+	// the next row of what is prefetched
+aheadp1r6:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r6
 
 donep1r6:
 	// dst = src + sums
@@ -15241,17 +14538,18 @@ p1r5:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000050
 	JLE  loopp1r5
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000005, R13
+	SUBQ $0x00000050, CX
 
 loopp1r5:
 	VMOVUPS      (DI), Y12
@@ -15294,28 +14592,26 @@ loopp1r5:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+40, SI
-	DECQ         CX
-	JNE          loopp1r5
-	ORQ          R13, CX
-	JEQ          donep1r5
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	JMP          loopp1r5
+	JEQ          aheadp1r5
+
+onp1r5:
+	ADDQ       $+40, SI
+	DECQ       CX
+	JNE        loopp1r5
+	TESTQ      R13, R13
+	JEQ        donep1r5
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r5
+
+	// the next row of what is prefetched
+aheadp1r5:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r5
 
 donep1r5:
 	// dst = src + sums
@@ -15369,17 +14665,18 @@ p1r4:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000040
 	JLE  loopp1r4
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000004, R13
+	SUBQ $0x00000040, CX
 
 loopp1r4:
 	VMOVUPS      (DI), Y12
@@ -15416,26 +14713,26 @@ loopp1r4:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+32, SI
-	DECQ         CX
-	JNE          loopp1r4
-	ORQ          R13, CX
-	JEQ          donep1r4
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	JMP          loopp1r4
+	JEQ          aheadp1r4
+
+onp1r4:
+	ADDQ       $+32, SI
+	DECQ       CX
+	JNE        loopp1r4
+	TESTQ      R13, R13
+	JEQ        donep1r4
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r4
+
+	// the next row of what is prefetched
+aheadp1r4:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r4
 
 donep1r4:
 	// dst = src + sums
@@ -15481,17 +14778,18 @@ p1r3:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000030
 	JLE  loopp1r3
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000003, R13
+	SUBQ $0x00000030, CX
 
 loopp1r3:
 	VMOVUPS      (DI), Y12
@@ -15522,24 +14820,26 @@ loopp1r3:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+24, SI
-	DECQ         CX
-	JNE          loopp1r3
-	ORQ          R13, CX
-	JEQ          donep1r3
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	JMP          loopp1r3
+	JEQ          aheadp1r3
+
+onp1r3:
+	ADDQ       $+24, SI
+	DECQ       CX
+	JNE        loopp1r3
+	TESTQ      R13, R13
+	JEQ        donep1r3
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r3
+
+	// the next row of what is prefetched
+aheadp1r3:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r3
 
 donep1r3:
 	// dst = src + sums
@@ -15577,17 +14877,18 @@ p1r2:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000020
 	JLE  loopp1r2
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000002, R13
+	SUBQ $0x00000020, CX
 
 loopp1r2:
 	VMOVUPS      (DI), Y12
@@ -15612,22 +14913,26 @@ loopp1r2:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+16, SI
-	DECQ         CX
-	JNE          loopp1r2
-	ORQ          R13, CX
-	JEQ          donep1r2
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	JMP          loopp1r2
+	JEQ          aheadp1r2
+
+onp1r2:
+	ADDQ       $+16, SI
+	DECQ       CX
+	JNE        loopp1r2
+	TESTQ      R13, R13
+	JEQ        donep1r2
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r2
+
+	// the next row of what is prefetched
+aheadp1r2:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r2
 
 donep1r2:
 	// dst = src + sums
@@ -15657,17 +14962,18 @@ p1r1:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000010
 	JLE  loopp1r1
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000001, R13
+	SUBQ $0x00000010, CX
 
 loopp1r1:
 	VBROADCASTSS (SI), Y14
@@ -15686,20 +14992,26 @@ loopp1r1:
 	PREFETCHT1   (DX)(R9*1)
 	ADDQ         $+256, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+8, SI
-	DECQ         CX
-	JNE          loopp1r1
-	ORQ          R13, CX
-	JEQ          donep1r1
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	JMP          loopp1r1
+	JEQ          aheadp1r1
+
+onp1r1:
+	ADDQ       $+8, SI
+	DECQ       CX
+	JNE        loopp1r1
+	TESTQ      R13, R13
+	JEQ        donep1r1
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r1
+
+	// the next row of what is prefetched
+aheadp1r1:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r1
 
 donep1r1:
 	// dst = src + sums
@@ -15801,7 +15113,7 @@ loopp2r1:
 	RET
 
 // func tileF16AVX2(t *tile)
-// Requires: AVX, CMOV, F16C, FMA3, MMX+
+// Requires: AVX, F16C, FMA3, MMX+
 TEXT ·tileF16AVX2(SB), NOSPLIT, $0-8
 	// tileF16AVX2 adds one block of k to a tile of y: float16 weights, float32 class.
 	// One panel means 16 of its columns, two panels mean all 32 of each.
@@ -15853,17 +15165,18 @@ p1r6:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000060
 	JLE  loopp1r6
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000006, R13
+	SUBQ $0x00000060, CX
 
 loopp1r6:
 	VCVTPH2PS    (DI), Y12
@@ -15910,30 +15223,26 @@ loopp1r6:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+48, SI
-	DECQ         CX
-	JNE          loopp1r6
-	ORQ          R13, CX
-	JEQ          donep1r6
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	JMP          loopp1r6
+	JEQ          aheadp1r6
+
+onp1r6:
+	ADDQ       $+48, SI
+	DECQ       CX
+	JNE        loopp1r6
+	TESTQ      R13, R13
+	JEQ        donep1r6
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r6
+
+	// the next row of what is prefetched
+aheadp1r6:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r6
 
 donep1r6:
 	// dst = src + sums
@@ -15995,17 +15304,18 @@ p1r5:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000050
 	JLE  loopp1r5
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000005, R13
+	SUBQ $0x00000050, CX
 
 loopp1r5:
 	VCVTPH2PS    (DI), Y12
@@ -16046,28 +15356,26 @@ loopp1r5:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+40, SI
-	DECQ         CX
-	JNE          loopp1r5
-	ORQ          R13, CX
-	JEQ          donep1r5
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	JMP          loopp1r5
+	JEQ          aheadp1r5
+
+onp1r5:
+	ADDQ       $+40, SI
+	DECQ       CX
+	JNE        loopp1r5
+	TESTQ      R13, R13
+	JEQ        donep1r5
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r5
+
+	// the next row of what is prefetched
+aheadp1r5:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r5
 
 donep1r5:
 	// dst = src + sums
@@ -16121,17 +15429,18 @@ p1r4:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000040
 	JLE  loopp1r4
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000004, R13
+	SUBQ $0x00000040, CX
 
 loopp1r4:
 	VCVTPH2PS    (DI), Y12
@@ -16166,26 +15475,26 @@ loopp1r4:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+32, SI
-	DECQ         CX
-	JNE          loopp1r4
-	ORQ          R13, CX
-	JEQ          donep1r4
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	JMP          loopp1r4
+	JEQ          aheadp1r4
+
+onp1r4:
+	ADDQ       $+32, SI
+	DECQ       CX
+	JNE        loopp1r4
+	TESTQ      R13, R13
+	JEQ        donep1r4
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r4
+
+	// the next row of what is prefetched
+aheadp1r4:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r4
 
 donep1r4:
 	// dst = src + sums
@@ -16231,17 +15540,18 @@ p1r3:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000030
 	JLE  loopp1r3
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000003, R13
+	SUBQ $0x00000030, CX
 
 loopp1r3:
 	VCVTPH2PS    (DI), Y12
@@ -16270,24 +15580,26 @@ loopp1r3:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+24, SI
-	DECQ         CX
-	JNE          loopp1r3
-	ORQ          R13, CX
-	JEQ          donep1r3
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	JMP          loopp1r3
+	JEQ          aheadp1r3
+
+onp1r3:
+	ADDQ       $+24, SI
+	DECQ       CX
+	JNE        loopp1r3
+	TESTQ      R13, R13
+	JEQ        donep1r3
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r3
+
+	// the next row of what is prefetched
+aheadp1r3:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r3
 
 donep1r3:
 	// dst = src + sums
@@ -16325,17 +15637,18 @@ p1r2:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000020
 	JLE  loopp1r2
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000002, R13
+	SUBQ $0x00000020, CX
 
 loopp1r2:
 	VCVTPH2PS    (DI), Y12
@@ -16358,22 +15671,26 @@ loopp1r2:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+16, SI
-	DECQ         CX
-	JNE          loopp1r2
-	ORQ          R13, CX
-	JEQ          donep1r2
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	JMP          loopp1r2
+	JEQ          aheadp1r2
+
+onp1r2:
+	ADDQ       $+16, SI
+	DECQ       CX
+	JNE        loopp1r2
+	TESTQ      R13, R13
+	JEQ        donep1r2
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r2
+
+	// the next row of what is prefetched
+aheadp1r2:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r2
 
 donep1r2:
 	// dst = src + sums
@@ -16403,17 +15720,18 @@ p1r1:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000010
 	JLE  loopp1r1
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000001, R13
+	SUBQ $0x00000010, CX
 
 loopp1r1:
 	VBROADCASTSS (SI), Y14
@@ -16430,20 +15748,26 @@ loopp1r1:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+8, SI
-	DECQ         CX
-	JNE          loopp1r1
-	ORQ          R13, CX
-	JEQ          donep1r1
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	JMP          loopp1r1
+	JEQ          aheadp1r1
+
+onp1r1:
+	ADDQ       $+8, SI
+	DECQ       CX
+	JNE        loopp1r1
+	TESTQ      R13, R13
+	JEQ        donep1r1
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r1
+
+	// the next row of what is prefetched
+aheadp1r1:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r1
 
 donep1r1:
 	// dst = src + sums
@@ -16541,7 +15865,7 @@ loopp2r1:
 	RET
 
 // func tileBF16AVX2(t *tile)
-// Requires: AVX, AVX2, CMOV, FMA3, MMX+
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tileBF16AVX2(SB), NOSPLIT, $0-8
 	// tileBF16AVX2 adds one block of k to a tile of y: bfloat16 weights, float32 class.
 	// One panel means 16 of its columns, two panels mean all 32 of each.
@@ -16596,17 +15920,18 @@ p1r6:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000060
 	JLE  loopp1r6
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000006, R13
+	SUBQ $0x00000060, CX
 
 loopp1r6:
 	VMOVDQU      (DI), Y12
@@ -16655,30 +15980,26 @@ loopp1r6:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+48, SI
-	DECQ         CX
-	JNE          loopp1r6
-	ORQ          R13, CX
-	JEQ          donep1r6
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	JMP          loopp1r6
+	JEQ          aheadp1r6
+
+onp1r6:
+	ADDQ       $+48, SI
+	DECQ       CX
+	JNE        loopp1r6
+	TESTQ      R13, R13
+	JEQ        donep1r6
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r6
+
+	// the next row of what is prefetched
+aheadp1r6:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r6
 
 donep1r6:
 	// dst = src + sums
@@ -16743,17 +16064,18 @@ p1r5:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000050
 	JLE  loopp1r5
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000005, R13
+	SUBQ $0x00000050, CX
 
 loopp1r5:
 	VMOVDQU      (DI), Y12
@@ -16796,28 +16118,26 @@ loopp1r5:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+40, SI
-	DECQ         CX
-	JNE          loopp1r5
-	ORQ          R13, CX
-	JEQ          donep1r5
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	JMP          loopp1r5
+	JEQ          aheadp1r5
+
+onp1r5:
+	ADDQ       $+40, SI
+	DECQ       CX
+	JNE        loopp1r5
+	TESTQ      R13, R13
+	JEQ        donep1r5
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r5
+
+	// the next row of what is prefetched
+aheadp1r5:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r5
 
 donep1r5:
 	// dst = src + sums
@@ -16874,17 +16194,18 @@ p1r4:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000040
 	JLE  loopp1r4
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000004, R13
+	SUBQ $0x00000040, CX
 
 loopp1r4:
 	VMOVDQU      (DI), Y12
@@ -16921,26 +16242,26 @@ loopp1r4:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+32, SI
-	DECQ         CX
-	JNE          loopp1r4
-	ORQ          R13, CX
-	JEQ          donep1r4
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	JMP          loopp1r4
+	JEQ          aheadp1r4
+
+onp1r4:
+	ADDQ       $+32, SI
+	DECQ       CX
+	JNE        loopp1r4
+	TESTQ      R13, R13
+	JEQ        donep1r4
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r4
+
+	// the next row of what is prefetched
+aheadp1r4:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r4
 
 donep1r4:
 	// dst = src + sums
@@ -16989,17 +16310,18 @@ p1r3:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000030
 	JLE  loopp1r3
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000003, R13
+	SUBQ $0x00000030, CX
 
 loopp1r3:
 	VMOVDQU      (DI), Y12
@@ -17030,24 +16352,26 @@ loopp1r3:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+24, SI
-	DECQ         CX
-	JNE          loopp1r3
-	ORQ          R13, CX
-	JEQ          donep1r3
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	JMP          loopp1r3
+	JEQ          aheadp1r3
+
+onp1r3:
+	ADDQ       $+24, SI
+	DECQ       CX
+	JNE        loopp1r3
+	TESTQ      R13, R13
+	JEQ        donep1r3
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r3
+
+	// the next row of what is prefetched
+aheadp1r3:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r3
 
 donep1r3:
 	// dst = src + sums
@@ -17088,17 +16412,18 @@ p1r2:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000020
 	JLE  loopp1r2
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000002, R13
+	SUBQ $0x00000020, CX
 
 loopp1r2:
 	VMOVDQU      (DI), Y12
@@ -17123,22 +16448,26 @@ loopp1r2:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+16, SI
-	DECQ         CX
-	JNE          loopp1r2
-	ORQ          R13, CX
-	JEQ          donep1r2
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	ADDQ         R15, BX
-	PREFETCHT0   (BX)
-	JMP          loopp1r2
+	JEQ          aheadp1r2
+
+onp1r2:
+	ADDQ       $+16, SI
+	DECQ       CX
+	JNE        loopp1r2
+	TESTQ      R13, R13
+	JEQ        donep1r2
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r2
+
+	// the next row of what is prefetched
+aheadp1r2:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r2
 
 donep1r2:
 	// dst = src + sums
@@ -17171,17 +16500,18 @@ p1r1:
 	LEAQ (R8)(R8*2), R9
 	MOVQ 40(AX), R10
 
-	// R11 = steps until R12 is added, too, R14 = such steps in all
-	MOVQ 48(AX), R14
+	// R11 = steps until R12 is added, too
+	MOVQ 48(AX), R11
 	MOVQ 56(AX), R12
-	MOVQ R14, R11
 
-	// R13 = steps after the prefetch of y, CX = steps before it
+	// R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it
+	MOVQ 152(AX), BX
+	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x20
+	CMPQ CX, $0x00000010
 	JLE  loopp1r1
-	MOVL $0x00000020, R13
-	SUBQ R13, CX
+	MOVL $0x00000001, R13
+	SUBQ $0x00000010, CX
 
 loopp1r1:
 	VBROADCASTSS (SI), Y14
@@ -17200,20 +16530,26 @@ loopp1r1:
 	PREFETCHT1   (DX)(R8*1)
 	ADDQ         $+128, DI
 	ADDQ         R10, DX
-	LEAQ         (DX)(R12*1), R15
 	DECQ         R11
-	CMOVQEQ      R15, DX
-	CMOVQEQ      R14, R11
-	ADDQ         $+8, SI
-	DECQ         CX
-	JNE          loopp1r1
-	ORQ          R13, CX
-	JEQ          donep1r1
-	XORL         R13, R13
-	MOVQ         152(AX), BX
-	MOVQ         72(AX), R15
-	PREFETCHT0   (BX)
-	JMP          loopp1r1
+	JEQ          aheadp1r1
+
+onp1r1:
+	ADDQ       $+8, SI
+	DECQ       CX
+	JNE        loopp1r1
+	TESTQ      R13, R13
+	JEQ        donep1r1
+	PREFETCHT0 (BX)
+	ADDQ       R15, BX
+	DECQ       R13
+	MOVL       $0x00000010, CX
+	JMP        loopp1r1
+
+	// the next row of what is prefetched
+aheadp1r1:
+	ADDQ R12, DX
+	MOVQ 48(AX), R11
+	JMP  onp1r1
 
 donep1r1:
 	// dst = src + sums

@@ -148,7 +148,7 @@ func (a *asm) tile512(f format, s shape) {
 	for i := range 2 * s.panels * s.rows {
 		a.VPXORD(zs[i], zs[i], zs[i])
 	}
-	loop := a.openLoop(f, s)
+	loop := a.openLoop(s)
 	for half := range f.halves() {
 		xAt := half * 4 * s.rows
 		if s.rows == 1 {
@@ -223,33 +223,30 @@ func (a *asm) weights512(f format, w reg.Register, half int) {
 	}
 }
 
-// lastSteps is how many steps before the end of a loop the tile of y is prefetched: late enough for the first-level cache
-// to keep it, early enough for it to come from memory, which takes some 900 cycles when the other thread reads, too.
-func (f format) lastSteps() int {
-	if f == dot {
-		return 64
-	}
-	return 32
-}
+// rowSteps is how many steps before the end of a loop the last row of its tile of y is prefetched, the row before it as many steps earlier,
+// and so on: late enough for the first-level cache to keep them, and one after the other. All rows at once would wait for memory together,
+// and the x and W of the loop behind them.
+const rowSteps = 16
 
-// openLoop begins the loop over the steps of a tile. A tile of one panel stops before its last steps to prefetch y.
-func (a *asm) openLoop(f format, s shape) (label string) {
+// openLoop begins the loop over the steps of a tile. A tile of one panel stops from time to time before its end to prefetch a row of y.
+func (a *asm) openLoop(s shape) (label string) {
 	label = s.label("loop")
 	if s.panels == 1 {
 		a.Comment("R8 = bytes from one to the next of what is prefetched in a step, R9 = three times that, R10 = bytes from step to step")
 		a.MOVQ(mem(reg.RAX, tileStreams), reg.R8)
 		a.LEAQ(operand.Mem{Base: reg.R8, Index: reg.R8, Scale: 2}, reg.R9)
 		a.MOVQ(mem(reg.RAX, tileAheadStep), reg.R10)
-		a.Comment("R11 = steps until R12 is added, too, R14 = such steps in all")
-		a.MOVQ(mem(reg.RAX, tileAheadRows), reg.R14)
+		a.Comment("R11 = steps until R12 is added, too")
+		a.MOVQ(mem(reg.RAX, tileAheadRows), reg.R11)
 		a.MOVQ(mem(reg.RAX, tileAheadWrap), reg.R12)
-		a.MOVQ(reg.R14, reg.R11)
-		a.Comment("R13 = steps after the prefetch of y, CX = steps before it")
+		a.Comment("R13 = rows of y to prefetch, RBX = the next of them, CX = steps before it")
+		a.MOVQ(mem(reg.RAX, tileDst), reg.RBX)
+		a.MOVQ(mem(reg.RAX, tileDstStride), reg.R15)
 		a.XORL(reg.R13L, reg.R13L)
-		a.CMPQ(reg.RCX, operand.U8(f.lastSteps()))
+		a.CMPQ(reg.RCX, operand.U32(rowSteps*s.rows))
 		a.JLE(operand.LabelRef(label))
-		a.MOVL(operand.U32(f.lastSteps()), reg.R13L)
-		a.SUBQ(reg.R13, reg.RCX)
+		a.MOVL(operand.U32(s.rows), reg.R13L)
+		a.SUBQ(operand.U32(rowSteps*s.rows), reg.RCX)
 	}
 	a.Label(label)
 	return label
@@ -263,20 +260,20 @@ func (a *asm) closeLoop(s shape, label string, bytes int) {
 		return
 	}
 	done := s.label("done")
-	a.ORQ(reg.R13, reg.RCX)
+	a.TESTQ(reg.R13, reg.R13)
 	a.JEQ(operand.LabelRef(done))
-	a.XORL(reg.R13L, reg.R13L)
-	a.MOVQ(mem(reg.RAX, tileDst), reg.RBX)
-	a.MOVQ(mem(reg.RAX, tileDstStride), reg.R15)
-	for i := range s.rows {
-		for at := 0; at < bytes; at += 64 {
-			a.PREFETCHT0(mem(reg.RBX, at))
-		}
-		if i+1 < s.rows {
-			a.ADDQ(reg.R15, reg.RBX)
-		}
+	for at := 0; at < bytes; at += 64 {
+		a.PREFETCHT0(mem(reg.RBX, at))
 	}
+	a.ADDQ(reg.R15, reg.RBX)
+	a.DECQ(reg.R13)
+	a.MOVL(operand.U32(rowSteps), reg.ECX)
 	a.JMP(operand.LabelRef(label))
+	a.Comment("the next row of what is prefetched")
+	a.Label(s.label("ahead"))
+	a.ADDQ(reg.R12, reg.RDX)
+	a.MOVQ(mem(reg.RAX, tileAheadRows), reg.R11)
+	a.JMP(operand.LabelRef(s.label("on")))
 	a.Label(done)
 }
 
@@ -307,10 +304,9 @@ func (a *asm) advance(f format, s shape, step int) {
 	}
 	if s.panels == 1 {
 		a.ADDQ(reg.R10, reg.RDX)
-		a.LEAQ(operand.Mem{Base: reg.RDX, Index: reg.R12, Scale: 1}, reg.R15)
 		a.DECQ(reg.R11)
-		a.CMOVQEQ(reg.R15, reg.RDX)
-		a.CMOVQEQ(reg.R14, reg.R11)
+		a.JEQ(operand.LabelRef(s.label("ahead")))
+		a.Label(s.label("on"))
 	}
 	a.ADDQ(operand.I32(f.xStep()*s.rows), reg.RSI)
 }
@@ -354,7 +350,7 @@ func (a *asm) tile256(f format, s shape) {
 	for i := range s.panels * s.rows * vecs {
 		a.VXORPS(ys[i], ys[i], ys[i])
 	}
-	loop := a.openLoop(f, s)
+	loop := a.openLoop(s)
 	for half := range 2 {
 		xAt := half * 4 * s.rows
 		if s.rows == 1 {
