@@ -15,6 +15,7 @@ type job struct {
 	probe      probe
 
 	inPlace         bool // x is one row that needs no packing
+	ownRow          bool // x is one row that every thread packs for itself: that takes less than to wait for another to do it
 	blocks, block   int  // of k, and values of one
 	rowsBlock       int  // tiles of a row block, which share the second-level cache with a panel
 	groups, columns int  // groups of panels, and panels of one
@@ -117,9 +118,15 @@ func (p *Pool) plan(y, x []float32, m int, w *Weights, bias []float32) {
 
 	if m <= o.rows {
 		r := rows{0, m, 1}
-		if j.inPlace {
+		switch {
+		case j.inPlace:
 			p.x = unsafe.Pointer(unsafe.SliceData(x))
-		} else {
+		case m == 1:
+			j.ownRow = true
+			for _, w := range p.workers {
+				w.room(k * p.xSize())
+			}
+		default:
 			p.scratch(m * k)
 			p.phases = append(p.phases, phase{kind: packX, tasks: j.blocks, rows: r})
 		}
@@ -168,9 +175,9 @@ func (p *Pool) xSize() int {
 }
 
 // xAt is where the packed x of a tile's block of k starts: [block of k][tile][k][rows].
-func (p *Pool) xAt(r rows, row, block int) unsafe.Pointer {
+func (p *Pool) xAt(x unsafe.Pointer, r rows, row, block int) unsafe.Pointer {
 	k0, k := p.blockRange(block)
-	return unsafe.Add(p.x, (k0*r.count+k*row)*p.xSize())
+	return unsafe.Add(x, (k0*r.count+k*row)*p.xSize())
 }
 
 func (p *Pool) blockRange(block int) (k0, k int) {
@@ -190,7 +197,7 @@ func (p *Pool) task(w *worker, ph *phase, i int) {
 		row, height := ph.rows.tile(i % ph.rows.tiles)
 		b := i / ph.rows.tiles
 		k0, k := p.blockRange(b)
-		p.ops.packTile(&w.packing, p.xAt(ph.rows, row, b), j.x, j.w.K, ph.rows.from+row, height, k0, k, j.w.Class)
+		p.ops.packTile(&w.packing, p.xAt(p.x, ph.rows, row, b), j.x, j.w.K, ph.rows.from+row, height, k0, k, j.w.Class)
 	case probeLimit:
 		p.reach(w, i)
 	case multiplyRows:
@@ -243,7 +250,7 @@ func (p *Pool) multiply(w *worker, r rows, t0, t1, n0, n1 int, own bool) {
 						}
 					}
 				} else {
-					t.x = p.xAt(r, row, b)
+					t.x = p.xAt(p.x, r, row, b)
 				}
 				p.columns(w, panel, n, r.from+row, b)
 			}
@@ -273,6 +280,14 @@ func (p *Pool) panelBlock(b int) int {
 func (p *Pool) multiplyFew(w *worker, r rows, i int) {
 	j := &p.job
 	t := &w.tile
+	x := p.x
+	if j.ownRow {
+		x = w.x
+		if !w.rowPacked {
+			p.ops.packTile(&w.packing, x, j.x, j.w.K, 0, 1, 0, even(j.w.K), j.w.Class)
+			w.rowPacked = true
+		}
+	}
 	t.rows = r.count
 	last := i + (j.columns-1)*j.groups
 	if j.columns > 1 && (last+1)*panelWidth <= j.w.N {
@@ -280,7 +295,7 @@ func (p *Pool) multiplyFew(w *worker, r rows, i int) {
 		t.panels, t.dstStride = j.columns, stride
 		for b := range j.blocks {
 			p.setBlock(t, b)
-			t.x = p.xAt(r, 0, b)
+			t.x = p.xAt(x, r, 0, b)
 			for c := range j.columns {
 				n := i + c*j.groups
 				t.w[c] = p.panel(w, n, b)
@@ -297,7 +312,7 @@ func (p *Pool) multiplyFew(w *worker, r rows, i int) {
 	for n := i; n*panelWidth < j.w.N; n += j.groups {
 		for b := range j.blocks {
 			panel := p.panel(w, n, b)
-			t.x = p.xAt(r, 0, b)
+			t.x = p.xAt(x, r, 0, b)
 			p.setBlock(t, b)
 			t.prefetch(p.panelBlock(b), 1, j.w.Type)
 			t.ahead = uintptr(panel) + farAhead

@@ -108,10 +108,10 @@ p1r14:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000e0
+	CMPQ CX, $0x00000070
 	JLE  loopp1r14
 	MOVL $0x0000000e, R13
-	SUBQ $0x000000e0, CX
+	SUBQ $0x00000070, CX
 
 loopp1r14:
 	VMOVUPS      (DI), Z28
@@ -221,7 +221,7 @@ onp1r14:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r14
 
 	// the next row of what is prefetched
@@ -362,10 +362,10 @@ p1r13:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000d0
+	CMPQ CX, $0x00000068
 	JLE  loopp1r13
 	MOVL $0x0000000d, R13
-	SUBQ $0x000000d0, CX
+	SUBQ $0x00000068, CX
 
 loopp1r13:
 	VMOVUPS      (DI), Z28
@@ -469,7 +469,7 @@ onp1r13:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r13
 
 	// the next row of what is prefetched
@@ -602,10 +602,10 @@ p1r12:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000c0
+	CMPQ CX, $0x00000060
 	JLE  loopp1r12
 	MOVL $0x0000000c, R13
-	SUBQ $0x000000c0, CX
+	SUBQ $0x00000060, CX
 
 loopp1r12:
 	VMOVUPS      (DI), Z28
@@ -703,7 +703,7 @@ onp1r12:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r12
 
 	// the next row of what is prefetched
@@ -828,10 +828,10 @@ p1r11:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000b0
+	CMPQ CX, $0x00000058
 	JLE  loopp1r11
 	MOVL $0x0000000b, R13
-	SUBQ $0x000000b0, CX
+	SUBQ $0x00000058, CX
 
 loopp1r11:
 	VMOVUPS      (DI), Z28
@@ -923,7 +923,7 @@ onp1r11:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r11
 
 	// the next row of what is prefetched
@@ -1040,10 +1040,10 @@ p1r10:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000a0
+	CMPQ CX, $0x00000050
 	JLE  loopp1r10
 	MOVL $0x0000000a, R13
-	SUBQ $0x000000a0, CX
+	SUBQ $0x00000050, CX
 
 loopp1r10:
 	VMOVUPS      (DI), Z28
@@ -1129,7 +1129,7 @@ onp1r10:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r10
 
 	// the next row of what is prefetched
@@ -1238,10 +1238,10 @@ p1r9:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000090
+	CMPQ CX, $0x00000048
 	JLE  loopp1r9
 	MOVL $0x00000009, R13
-	SUBQ $0x00000090, CX
+	SUBQ $0x00000048, CX
 
 loopp1r9:
 	VMOVUPS      (DI), Z28
@@ -1321,7 +1321,7 @@ onp1r9:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r9
 
 	// the next row of what is prefetched
@@ -1422,10 +1422,10 @@ p1r8:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000080
+	CMPQ CX, $0x00000040
 	JLE  loopp1r8
 	MOVL $0x00000008, R13
-	SUBQ $0x00000080, CX
+	SUBQ $0x00000040, CX
 
 loopp1r8:
 	VMOVUPS      (DI), Z28
@@ -1499,7 +1499,7 @@ onp1r8:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r8
 
 	// the next row of what is prefetched
@@ -1592,10 +1592,10 @@ p1r7:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000070
+	CMPQ CX, $0x00000038
 	JLE  loopp1r7
 	MOVL $0x00000007, R13
-	SUBQ $0x00000070, CX
+	SUBQ $0x00000038, CX
 
 loopp1r7:
 	VMOVUPS      (DI), Z28
@@ -1663,7 +1663,7 @@ onp1r7:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r7
 
 	// the next row of what is prefetched
@@ -1748,10 +1748,10 @@ p1r6:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000060
+	CMPQ CX, $0x00000030
 	JLE  loopp1r6
 	MOVL $0x00000006, R13
-	SUBQ $0x00000060, CX
+	SUBQ $0x00000030, CX
 
 loopp1r6:
 	VMOVUPS      (DI), Z28
@@ -1813,7 +1813,7 @@ onp1r6:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r6
 
 	// the next row of what is prefetched
@@ -1890,10 +1890,10 @@ p1r5:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000050
+	CMPQ CX, $0x00000028
 	JLE  loopp1r5
 	MOVL $0x00000005, R13
-	SUBQ $0x00000050, CX
+	SUBQ $0x00000028, CX
 
 loopp1r5:
 	VMOVUPS      (DI), Z28
@@ -1949,7 +1949,7 @@ onp1r5:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r5
 
 	// the next row of what is prefetched
@@ -2018,10 +2018,10 @@ p1r4:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000040
+	CMPQ CX, $0x00000020
 	JLE  loopp1r4
 	MOVL $0x00000004, R13
-	SUBQ $0x00000040, CX
+	SUBQ $0x00000020, CX
 
 loopp1r4:
 	VMOVUPS      (DI), Z28
@@ -2071,7 +2071,7 @@ onp1r4:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r4
 
 	// the next row of what is prefetched
@@ -2132,10 +2132,10 @@ p1r3:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000030
+	CMPQ CX, $0x00000018
 	JLE  loopp1r3
 	MOVL $0x00000003, R13
-	SUBQ $0x00000030, CX
+	SUBQ $0x00000018, CX
 
 loopp1r3:
 	VMOVUPS      (DI), Z28
@@ -2179,7 +2179,7 @@ onp1r3:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r3
 
 	// the next row of what is prefetched
@@ -2232,10 +2232,10 @@ p1r2:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000020
+	CMPQ CX, $0x00000010
 	JLE  loopp1r2
 	MOVL $0x00000002, R13
-	SUBQ $0x00000020, CX
+	SUBQ $0x00000010, CX
 
 loopp1r2:
 	VMOVUPS      (DI), Z28
@@ -2273,7 +2273,7 @@ onp1r2:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r2
 
 	// the next row of what is prefetched
@@ -2318,10 +2318,10 @@ p1r1:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000010
+	CMPQ CX, $0x00000008
 	JLE  loopp1r1
 	MOVL $0x00000001, R13
-	SUBQ $0x00000010, CX
+	SUBQ $0x00000008, CX
 
 loopp1r1:
 	VBROADCASTSS (SI), Z30
@@ -2353,7 +2353,7 @@ onp1r1:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r1
 
 	// the next row of what is prefetched
@@ -3581,10 +3581,10 @@ p1r14:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000e0
+	CMPQ CX, $0x00000070
 	JLE  loopp1r14
 	MOVL $0x0000000e, R13
-	SUBQ $0x000000e0, CX
+	SUBQ $0x00000070, CX
 
 loopp1r14:
 	VCVTPH2PS    (DI), Z28
@@ -3692,7 +3692,7 @@ onp1r14:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r14
 
 	// the next row of what is prefetched
@@ -3833,10 +3833,10 @@ p1r13:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000d0
+	CMPQ CX, $0x00000068
 	JLE  loopp1r13
 	MOVL $0x0000000d, R13
-	SUBQ $0x000000d0, CX
+	SUBQ $0x00000068, CX
 
 loopp1r13:
 	VCVTPH2PS    (DI), Z28
@@ -3938,7 +3938,7 @@ onp1r13:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r13
 
 	// the next row of what is prefetched
@@ -4071,10 +4071,10 @@ p1r12:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000c0
+	CMPQ CX, $0x00000060
 	JLE  loopp1r12
 	MOVL $0x0000000c, R13
-	SUBQ $0x000000c0, CX
+	SUBQ $0x00000060, CX
 
 loopp1r12:
 	VCVTPH2PS    (DI), Z28
@@ -4170,7 +4170,7 @@ onp1r12:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r12
 
 	// the next row of what is prefetched
@@ -4295,10 +4295,10 @@ p1r11:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000b0
+	CMPQ CX, $0x00000058
 	JLE  loopp1r11
 	MOVL $0x0000000b, R13
-	SUBQ $0x000000b0, CX
+	SUBQ $0x00000058, CX
 
 loopp1r11:
 	VCVTPH2PS    (DI), Z28
@@ -4388,7 +4388,7 @@ onp1r11:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r11
 
 	// the next row of what is prefetched
@@ -4505,10 +4505,10 @@ p1r10:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000a0
+	CMPQ CX, $0x00000050
 	JLE  loopp1r10
 	MOVL $0x0000000a, R13
-	SUBQ $0x000000a0, CX
+	SUBQ $0x00000050, CX
 
 loopp1r10:
 	VCVTPH2PS    (DI), Z28
@@ -4592,7 +4592,7 @@ onp1r10:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r10
 
 	// the next row of what is prefetched
@@ -4701,10 +4701,10 @@ p1r9:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000090
+	CMPQ CX, $0x00000048
 	JLE  loopp1r9
 	MOVL $0x00000009, R13
-	SUBQ $0x00000090, CX
+	SUBQ $0x00000048, CX
 
 loopp1r9:
 	VCVTPH2PS    (DI), Z28
@@ -4782,7 +4782,7 @@ onp1r9:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r9
 
 	// the next row of what is prefetched
@@ -4883,10 +4883,10 @@ p1r8:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000080
+	CMPQ CX, $0x00000040
 	JLE  loopp1r8
 	MOVL $0x00000008, R13
-	SUBQ $0x00000080, CX
+	SUBQ $0x00000040, CX
 
 loopp1r8:
 	VCVTPH2PS    (DI), Z28
@@ -4958,7 +4958,7 @@ onp1r8:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r8
 
 	// the next row of what is prefetched
@@ -5051,10 +5051,10 @@ p1r7:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000070
+	CMPQ CX, $0x00000038
 	JLE  loopp1r7
 	MOVL $0x00000007, R13
-	SUBQ $0x00000070, CX
+	SUBQ $0x00000038, CX
 
 loopp1r7:
 	VCVTPH2PS    (DI), Z28
@@ -5120,7 +5120,7 @@ onp1r7:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r7
 
 	// the next row of what is prefetched
@@ -5205,10 +5205,10 @@ p1r6:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000060
+	CMPQ CX, $0x00000030
 	JLE  loopp1r6
 	MOVL $0x00000006, R13
-	SUBQ $0x00000060, CX
+	SUBQ $0x00000030, CX
 
 loopp1r6:
 	VCVTPH2PS    (DI), Z28
@@ -5268,7 +5268,7 @@ onp1r6:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r6
 
 	// the next row of what is prefetched
@@ -5345,10 +5345,10 @@ p1r5:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000050
+	CMPQ CX, $0x00000028
 	JLE  loopp1r5
 	MOVL $0x00000005, R13
-	SUBQ $0x00000050, CX
+	SUBQ $0x00000028, CX
 
 loopp1r5:
 	VCVTPH2PS    (DI), Z28
@@ -5402,7 +5402,7 @@ onp1r5:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r5
 
 	// the next row of what is prefetched
@@ -5471,10 +5471,10 @@ p1r4:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000040
+	CMPQ CX, $0x00000020
 	JLE  loopp1r4
 	MOVL $0x00000004, R13
-	SUBQ $0x00000040, CX
+	SUBQ $0x00000020, CX
 
 loopp1r4:
 	VCVTPH2PS    (DI), Z28
@@ -5522,7 +5522,7 @@ onp1r4:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r4
 
 	// the next row of what is prefetched
@@ -5583,10 +5583,10 @@ p1r3:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000030
+	CMPQ CX, $0x00000018
 	JLE  loopp1r3
 	MOVL $0x00000003, R13
-	SUBQ $0x00000030, CX
+	SUBQ $0x00000018, CX
 
 loopp1r3:
 	VCVTPH2PS    (DI), Z28
@@ -5628,7 +5628,7 @@ onp1r3:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r3
 
 	// the next row of what is prefetched
@@ -5681,10 +5681,10 @@ p1r2:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000020
+	CMPQ CX, $0x00000010
 	JLE  loopp1r2
 	MOVL $0x00000002, R13
-	SUBQ $0x00000020, CX
+	SUBQ $0x00000010, CX
 
 loopp1r2:
 	VCVTPH2PS    (DI), Z28
@@ -5720,7 +5720,7 @@ onp1r2:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r2
 
 	// the next row of what is prefetched
@@ -5765,10 +5765,10 @@ p1r1:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000010
+	CMPQ CX, $0x00000008
 	JLE  loopp1r1
 	MOVL $0x00000001, R13
-	SUBQ $0x00000010, CX
+	SUBQ $0x00000008, CX
 
 loopp1r1:
 	VBROADCASTSS (SI), Z30
@@ -5798,7 +5798,7 @@ onp1r1:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r1
 
 	// the next row of what is prefetched
@@ -6989,10 +6989,10 @@ p1r14:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000e0
+	CMPQ CX, $0x00000070
 	JLE  loopp1r14
 	MOVL $0x0000000e, R13
-	SUBQ $0x000000e0, CX
+	SUBQ $0x00000070, CX
 
 loopp1r14:
 	VPSLLD       $0x10, (DI), Z28
@@ -7100,7 +7100,7 @@ onp1r14:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r14
 
 	// the next row of what is prefetched
@@ -7244,10 +7244,10 @@ p1r13:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000d0
+	CMPQ CX, $0x00000068
 	JLE  loopp1r13
 	MOVL $0x0000000d, R13
-	SUBQ $0x000000d0, CX
+	SUBQ $0x00000068, CX
 
 loopp1r13:
 	VPSLLD       $0x10, (DI), Z28
@@ -7349,7 +7349,7 @@ onp1r13:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r13
 
 	// the next row of what is prefetched
@@ -7485,10 +7485,10 @@ p1r12:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000c0
+	CMPQ CX, $0x00000060
 	JLE  loopp1r12
 	MOVL $0x0000000c, R13
-	SUBQ $0x000000c0, CX
+	SUBQ $0x00000060, CX
 
 loopp1r12:
 	VPSLLD       $0x10, (DI), Z28
@@ -7584,7 +7584,7 @@ onp1r12:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r12
 
 	// the next row of what is prefetched
@@ -7712,10 +7712,10 @@ p1r11:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000b0
+	CMPQ CX, $0x00000058
 	JLE  loopp1r11
 	MOVL $0x0000000b, R13
-	SUBQ $0x000000b0, CX
+	SUBQ $0x00000058, CX
 
 loopp1r11:
 	VPSLLD       $0x10, (DI), Z28
@@ -7805,7 +7805,7 @@ onp1r11:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r11
 
 	// the next row of what is prefetched
@@ -7925,10 +7925,10 @@ p1r10:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000a0
+	CMPQ CX, $0x00000050
 	JLE  loopp1r10
 	MOVL $0x0000000a, R13
-	SUBQ $0x000000a0, CX
+	SUBQ $0x00000050, CX
 
 loopp1r10:
 	VPSLLD       $0x10, (DI), Z28
@@ -8012,7 +8012,7 @@ onp1r10:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r10
 
 	// the next row of what is prefetched
@@ -8124,10 +8124,10 @@ p1r9:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000090
+	CMPQ CX, $0x00000048
 	JLE  loopp1r9
 	MOVL $0x00000009, R13
-	SUBQ $0x00000090, CX
+	SUBQ $0x00000048, CX
 
 loopp1r9:
 	VPSLLD       $0x10, (DI), Z28
@@ -8205,7 +8205,7 @@ onp1r9:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r9
 
 	// the next row of what is prefetched
@@ -8309,10 +8309,10 @@ p1r8:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000080
+	CMPQ CX, $0x00000040
 	JLE  loopp1r8
 	MOVL $0x00000008, R13
-	SUBQ $0x00000080, CX
+	SUBQ $0x00000040, CX
 
 loopp1r8:
 	VPSLLD       $0x10, (DI), Z28
@@ -8384,7 +8384,7 @@ onp1r8:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r8
 
 	// the next row of what is prefetched
@@ -8480,10 +8480,10 @@ p1r7:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000070
+	CMPQ CX, $0x00000038
 	JLE  loopp1r7
 	MOVL $0x00000007, R13
-	SUBQ $0x00000070, CX
+	SUBQ $0x00000038, CX
 
 loopp1r7:
 	VPSLLD       $0x10, (DI), Z28
@@ -8549,7 +8549,7 @@ onp1r7:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r7
 
 	// the next row of what is prefetched
@@ -8637,10 +8637,10 @@ p1r6:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000060
+	CMPQ CX, $0x00000030
 	JLE  loopp1r6
 	MOVL $0x00000006, R13
-	SUBQ $0x00000060, CX
+	SUBQ $0x00000030, CX
 
 loopp1r6:
 	VPSLLD       $0x10, (DI), Z28
@@ -8700,7 +8700,7 @@ onp1r6:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r6
 
 	// the next row of what is prefetched
@@ -8780,10 +8780,10 @@ p1r5:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000050
+	CMPQ CX, $0x00000028
 	JLE  loopp1r5
 	MOVL $0x00000005, R13
-	SUBQ $0x00000050, CX
+	SUBQ $0x00000028, CX
 
 loopp1r5:
 	VPSLLD       $0x10, (DI), Z28
@@ -8837,7 +8837,7 @@ onp1r5:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r5
 
 	// the next row of what is prefetched
@@ -8909,10 +8909,10 @@ p1r4:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000040
+	CMPQ CX, $0x00000020
 	JLE  loopp1r4
 	MOVL $0x00000004, R13
-	SUBQ $0x00000040, CX
+	SUBQ $0x00000020, CX
 
 loopp1r4:
 	VPSLLD       $0x10, (DI), Z28
@@ -8960,7 +8960,7 @@ onp1r4:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r4
 
 	// the next row of what is prefetched
@@ -9024,10 +9024,10 @@ p1r3:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000030
+	CMPQ CX, $0x00000018
 	JLE  loopp1r3
 	MOVL $0x00000003, R13
-	SUBQ $0x00000030, CX
+	SUBQ $0x00000018, CX
 
 loopp1r3:
 	VPSLLD       $0x10, (DI), Z28
@@ -9069,7 +9069,7 @@ onp1r3:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r3
 
 	// the next row of what is prefetched
@@ -9125,10 +9125,10 @@ p1r2:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000020
+	CMPQ CX, $0x00000010
 	JLE  loopp1r2
 	MOVL $0x00000002, R13
-	SUBQ $0x00000020, CX
+	SUBQ $0x00000010, CX
 
 loopp1r2:
 	VPSLLD       $0x10, (DI), Z28
@@ -9164,7 +9164,7 @@ onp1r2:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r2
 
 	// the next row of what is prefetched
@@ -9212,10 +9212,10 @@ p1r1:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000010
+	CMPQ CX, $0x00000008
 	JLE  loopp1r1
 	MOVL $0x00000001, R13
-	SUBQ $0x00000010, CX
+	SUBQ $0x00000008, CX
 
 loopp1r1:
 	VBROADCASTSS (SI), Z30
@@ -9245,7 +9245,7 @@ onp1r1:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r1
 
 	// the next row of what is prefetched
@@ -10461,10 +10461,10 @@ p1r14:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000e0
+	CMPQ CX, $0x00000070
 	JLE  loopp1r14
 	MOVL $0x0000000e, R13
-	SUBQ $0x000000e0, CX
+	SUBQ $0x00000070, CX
 
 loopp1r14:
 	VMOVDQU32    (DI), Z28
@@ -10612,7 +10612,7 @@ onp1r14:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r14
 
 	// the next row of what is prefetched
@@ -10753,10 +10753,10 @@ p1r13:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000d0
+	CMPQ CX, $0x00000068
 	JLE  loopp1r13
 	MOVL $0x0000000d, R13
-	SUBQ $0x000000d0, CX
+	SUBQ $0x00000068, CX
 
 loopp1r13:
 	VMOVDQU32    (DI), Z28
@@ -10895,7 +10895,7 @@ onp1r13:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r13
 
 	// the next row of what is prefetched
@@ -11028,10 +11028,10 @@ p1r12:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000c0
+	CMPQ CX, $0x00000060
 	JLE  loopp1r12
 	MOVL $0x0000000c, R13
-	SUBQ $0x000000c0, CX
+	SUBQ $0x00000060, CX
 
 loopp1r12:
 	VMOVDQU32    (DI), Z28
@@ -11161,7 +11161,7 @@ onp1r12:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r12
 
 	// the next row of what is prefetched
@@ -11286,10 +11286,10 @@ p1r11:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000b0
+	CMPQ CX, $0x00000058
 	JLE  loopp1r11
 	MOVL $0x0000000b, R13
-	SUBQ $0x000000b0, CX
+	SUBQ $0x00000058, CX
 
 loopp1r11:
 	VMOVDQU32    (DI), Z28
@@ -11410,7 +11410,7 @@ onp1r11:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r11
 
 	// the next row of what is prefetched
@@ -11527,10 +11527,10 @@ p1r10:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x000000a0
+	CMPQ CX, $0x00000050
 	JLE  loopp1r10
 	MOVL $0x0000000a, R13
-	SUBQ $0x000000a0, CX
+	SUBQ $0x00000050, CX
 
 loopp1r10:
 	VMOVDQU32    (DI), Z28
@@ -11642,7 +11642,7 @@ onp1r10:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r10
 
 	// the next row of what is prefetched
@@ -11751,10 +11751,10 @@ p1r9:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000090
+	CMPQ CX, $0x00000048
 	JLE  loopp1r9
 	MOVL $0x00000009, R13
-	SUBQ $0x00000090, CX
+	SUBQ $0x00000048, CX
 
 loopp1r9:
 	VMOVDQU32    (DI), Z28
@@ -11857,7 +11857,7 @@ onp1r9:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r9
 
 	// the next row of what is prefetched
@@ -11958,10 +11958,10 @@ p1r8:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000080
+	CMPQ CX, $0x00000040
 	JLE  loopp1r8
 	MOVL $0x00000008, R13
-	SUBQ $0x00000080, CX
+	SUBQ $0x00000040, CX
 
 loopp1r8:
 	VMOVDQU32    (DI), Z28
@@ -12055,7 +12055,7 @@ onp1r8:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r8
 
 	// the next row of what is prefetched
@@ -12148,10 +12148,10 @@ p1r7:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000070
+	CMPQ CX, $0x00000038
 	JLE  loopp1r7
 	MOVL $0x00000007, R13
-	SUBQ $0x00000070, CX
+	SUBQ $0x00000038, CX
 
 loopp1r7:
 	VMOVDQU32    (DI), Z28
@@ -12236,7 +12236,7 @@ onp1r7:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r7
 
 	// the next row of what is prefetched
@@ -12321,10 +12321,10 @@ p1r6:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000060
+	CMPQ CX, $0x00000030
 	JLE  loopp1r6
 	MOVL $0x00000006, R13
-	SUBQ $0x00000060, CX
+	SUBQ $0x00000030, CX
 
 loopp1r6:
 	VMOVDQU32    (DI), Z28
@@ -12400,7 +12400,7 @@ onp1r6:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r6
 
 	// the next row of what is prefetched
@@ -12477,10 +12477,10 @@ p1r5:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000050
+	CMPQ CX, $0x00000028
 	JLE  loopp1r5
 	MOVL $0x00000005, R13
-	SUBQ $0x00000050, CX
+	SUBQ $0x00000028, CX
 
 loopp1r5:
 	VMOVDQU32    (DI), Z28
@@ -12547,7 +12547,7 @@ onp1r5:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r5
 
 	// the next row of what is prefetched
@@ -12616,10 +12616,10 @@ p1r4:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000040
+	CMPQ CX, $0x00000020
 	JLE  loopp1r4
 	MOVL $0x00000004, R13
-	SUBQ $0x00000040, CX
+	SUBQ $0x00000020, CX
 
 loopp1r4:
 	VMOVDQU32    (DI), Z28
@@ -12677,7 +12677,7 @@ onp1r4:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r4
 
 	// the next row of what is prefetched
@@ -12738,10 +12738,10 @@ p1r3:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000030
+	CMPQ CX, $0x00000018
 	JLE  loopp1r3
 	MOVL $0x00000003, R13
-	SUBQ $0x00000030, CX
+	SUBQ $0x00000018, CX
 
 loopp1r3:
 	VMOVDQU32    (DI), Z28
@@ -12790,7 +12790,7 @@ onp1r3:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r3
 
 	// the next row of what is prefetched
@@ -12843,10 +12843,10 @@ p1r2:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000020
+	CMPQ CX, $0x00000010
 	JLE  loopp1r2
 	MOVL $0x00000002, R13
-	SUBQ $0x00000020, CX
+	SUBQ $0x00000010, CX
 
 loopp1r2:
 	VMOVDQU32    (DI), Z28
@@ -12886,7 +12886,7 @@ onp1r2:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r2
 
 	// the next row of what is prefetched
@@ -12931,10 +12931,10 @@ p1r1:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000010
+	CMPQ CX, $0x00000008
 	JLE  loopp1r1
 	MOVL $0x00000001, R13
-	SUBQ $0x00000010, CX
+	SUBQ $0x00000008, CX
 
 loopp1r1:
 	VPBROADCASTD (SI), Z30
@@ -12965,7 +12965,7 @@ onp1r1:
 	PREFETCHT0 64(BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r1
 
 	// the next row of what is prefetched
@@ -14405,10 +14405,10 @@ p1r6:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000060
+	CMPQ CX, $0x00000030
 	JLE  loopp1r6
 	MOVL $0x00000006, R13
-	SUBQ $0x00000060, CX
+	SUBQ $0x00000030, CX
 
 loopp1r6:
 	VMOVUPS      (DI), Y12
@@ -14469,7 +14469,7 @@ onp1r6:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r6
 
 	// the next row of what is prefetched
@@ -14546,10 +14546,10 @@ p1r5:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000050
+	CMPQ CX, $0x00000028
 	JLE  loopp1r5
 	MOVL $0x00000005, R13
-	SUBQ $0x00000050, CX
+	SUBQ $0x00000028, CX
 
 loopp1r5:
 	VMOVUPS      (DI), Y12
@@ -14604,7 +14604,7 @@ onp1r5:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r5
 
 	// the next row of what is prefetched
@@ -14673,10 +14673,10 @@ p1r4:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000040
+	CMPQ CX, $0x00000020
 	JLE  loopp1r4
 	MOVL $0x00000004, R13
-	SUBQ $0x00000040, CX
+	SUBQ $0x00000020, CX
 
 loopp1r4:
 	VMOVUPS      (DI), Y12
@@ -14725,7 +14725,7 @@ onp1r4:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r4
 
 	// the next row of what is prefetched
@@ -14786,10 +14786,10 @@ p1r3:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000030
+	CMPQ CX, $0x00000018
 	JLE  loopp1r3
 	MOVL $0x00000003, R13
-	SUBQ $0x00000030, CX
+	SUBQ $0x00000018, CX
 
 loopp1r3:
 	VMOVUPS      (DI), Y12
@@ -14832,7 +14832,7 @@ onp1r3:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r3
 
 	// the next row of what is prefetched
@@ -14885,10 +14885,10 @@ p1r2:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000020
+	CMPQ CX, $0x00000010
 	JLE  loopp1r2
 	MOVL $0x00000002, R13
-	SUBQ $0x00000020, CX
+	SUBQ $0x00000010, CX
 
 loopp1r2:
 	VMOVUPS      (DI), Y12
@@ -14925,7 +14925,7 @@ onp1r2:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r2
 
 	// the next row of what is prefetched
@@ -14970,10 +14970,10 @@ p1r1:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000010
+	CMPQ CX, $0x00000008
 	JLE  loopp1r1
 	MOVL $0x00000001, R13
-	SUBQ $0x00000010, CX
+	SUBQ $0x00000008, CX
 
 loopp1r1:
 	VBROADCASTSS (SI), Y14
@@ -15004,7 +15004,7 @@ onp1r1:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r1
 
 	// the next row of what is prefetched
@@ -15173,10 +15173,10 @@ p1r6:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000060
+	CMPQ CX, $0x00000030
 	JLE  loopp1r6
 	MOVL $0x00000006, R13
-	SUBQ $0x00000060, CX
+	SUBQ $0x00000030, CX
 
 loopp1r6:
 	VCVTPH2PS    (DI), Y12
@@ -15235,7 +15235,7 @@ onp1r6:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r6
 
 	// the next row of what is prefetched
@@ -15312,10 +15312,10 @@ p1r5:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000050
+	CMPQ CX, $0x00000028
 	JLE  loopp1r5
 	MOVL $0x00000005, R13
-	SUBQ $0x00000050, CX
+	SUBQ $0x00000028, CX
 
 loopp1r5:
 	VCVTPH2PS    (DI), Y12
@@ -15368,7 +15368,7 @@ onp1r5:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r5
 
 	// the next row of what is prefetched
@@ -15437,10 +15437,10 @@ p1r4:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000040
+	CMPQ CX, $0x00000020
 	JLE  loopp1r4
 	MOVL $0x00000004, R13
-	SUBQ $0x00000040, CX
+	SUBQ $0x00000020, CX
 
 loopp1r4:
 	VCVTPH2PS    (DI), Y12
@@ -15487,7 +15487,7 @@ onp1r4:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r4
 
 	// the next row of what is prefetched
@@ -15548,10 +15548,10 @@ p1r3:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000030
+	CMPQ CX, $0x00000018
 	JLE  loopp1r3
 	MOVL $0x00000003, R13
-	SUBQ $0x00000030, CX
+	SUBQ $0x00000018, CX
 
 loopp1r3:
 	VCVTPH2PS    (DI), Y12
@@ -15592,7 +15592,7 @@ onp1r3:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r3
 
 	// the next row of what is prefetched
@@ -15645,10 +15645,10 @@ p1r2:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000020
+	CMPQ CX, $0x00000010
 	JLE  loopp1r2
 	MOVL $0x00000002, R13
-	SUBQ $0x00000020, CX
+	SUBQ $0x00000010, CX
 
 loopp1r2:
 	VCVTPH2PS    (DI), Y12
@@ -15683,7 +15683,7 @@ onp1r2:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r2
 
 	// the next row of what is prefetched
@@ -15728,10 +15728,10 @@ p1r1:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000010
+	CMPQ CX, $0x00000008
 	JLE  loopp1r1
 	MOVL $0x00000001, R13
-	SUBQ $0x00000010, CX
+	SUBQ $0x00000008, CX
 
 loopp1r1:
 	VBROADCASTSS (SI), Y14
@@ -15760,7 +15760,7 @@ onp1r1:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r1
 
 	// the next row of what is prefetched
@@ -15928,10 +15928,10 @@ p1r6:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000060
+	CMPQ CX, $0x00000030
 	JLE  loopp1r6
 	MOVL $0x00000006, R13
-	SUBQ $0x00000060, CX
+	SUBQ $0x00000030, CX
 
 loopp1r6:
 	VMOVDQU      (DI), Y12
@@ -15992,7 +15992,7 @@ onp1r6:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r6
 
 	// the next row of what is prefetched
@@ -16072,10 +16072,10 @@ p1r5:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000050
+	CMPQ CX, $0x00000028
 	JLE  loopp1r5
 	MOVL $0x00000005, R13
-	SUBQ $0x00000050, CX
+	SUBQ $0x00000028, CX
 
 loopp1r5:
 	VMOVDQU      (DI), Y12
@@ -16130,7 +16130,7 @@ onp1r5:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r5
 
 	// the next row of what is prefetched
@@ -16202,10 +16202,10 @@ p1r4:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000040
+	CMPQ CX, $0x00000020
 	JLE  loopp1r4
 	MOVL $0x00000004, R13
-	SUBQ $0x00000040, CX
+	SUBQ $0x00000020, CX
 
 loopp1r4:
 	VMOVDQU      (DI), Y12
@@ -16254,7 +16254,7 @@ onp1r4:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r4
 
 	// the next row of what is prefetched
@@ -16318,10 +16318,10 @@ p1r3:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000030
+	CMPQ CX, $0x00000018
 	JLE  loopp1r3
 	MOVL $0x00000003, R13
-	SUBQ $0x00000030, CX
+	SUBQ $0x00000018, CX
 
 loopp1r3:
 	VMOVDQU      (DI), Y12
@@ -16364,7 +16364,7 @@ onp1r3:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r3
 
 	// the next row of what is prefetched
@@ -16420,10 +16420,10 @@ p1r2:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000020
+	CMPQ CX, $0x00000010
 	JLE  loopp1r2
 	MOVL $0x00000002, R13
-	SUBQ $0x00000020, CX
+	SUBQ $0x00000010, CX
 
 loopp1r2:
 	VMOVDQU      (DI), Y12
@@ -16460,7 +16460,7 @@ onp1r2:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r2
 
 	// the next row of what is prefetched
@@ -16508,10 +16508,10 @@ p1r1:
 	MOVQ 152(AX), BX
 	MOVQ 72(AX), R15
 	XORL R13, R13
-	CMPQ CX, $0x00000010
+	CMPQ CX, $0x00000008
 	JLE  loopp1r1
 	MOVL $0x00000001, R13
-	SUBQ $0x00000010, CX
+	SUBQ $0x00000008, CX
 
 loopp1r1:
 	VBROADCASTSS (SI), Y14
@@ -16542,7 +16542,7 @@ onp1r1:
 	PREFETCHT0 (BX)
 	ADDQ       R15, BX
 	DECQ       R13
-	MOVL       $0x00000010, CX
+	MOVL       $0x00000008, CX
 	JMP        loopp1r1
 
 	// the next row of what is prefetched

@@ -226,7 +226,7 @@ func (a *asm) weights512(f format, w reg.Register, half int) {
 // rowSteps is how many steps before the end of a loop the last row of its tile of y is prefetched, the row before it as many steps earlier,
 // and so on: late enough for the first-level cache to keep them, and one after the other. All rows at once would wait for memory together,
 // and the x and W of the loop behind them.
-const rowSteps = 16
+const rowSteps = 8
 
 // openLoop begins the loop over the steps of a tile. A tile of one panel stops from time to time before its end to prefetch a row of y.
 func (a *asm) openLoop(s shape) (label string) {
