@@ -14,14 +14,17 @@ var limitNames = []string{kernel.FMA.String(), kernel.Dot.String(), kernel.Read.
 // Sizes of a measurement of a limit.
 const (
 	limitTime   = 3 * time.Millisecond // about as long as the machine's state stays as it is
-	readRegion  = 128 << 20            // bytes: four times a third-level cache
+	readRegion  = 512 << 20            // bytes, read a part at a time
+	readPart    = 128 << 20            // bytes of one measurement
 	disturbance = 1.03
 )
 
 // meter measures work between two measurements of a limit.
 type meter struct {
 	pool    *kernel.Pool
-	region  []byte // for kernel.Read
+	region  []byte // for kernel.Read: so large that a third-level cache keeps nothing of a part until its turn comes again
+	part    int    // bytes of it that one measurement reads
+	at      int    // where the next one begins
 	free    func() error
 	steps   [2]int // for kernel.FMA and kernel.Dot: how many take limitTime
 	history map[kernel.Limit][]float64
@@ -43,10 +46,11 @@ var (
 )
 
 func newMeter(threads int, p policy) (*meter, error) {
-	m := &meter{policy: p, history: map[kernel.Limit][]float64{}}
+	m := &meter{policy: p, part: readPart, history: map[kernel.Limit][]float64{}}
 	size := readRegion
 	if p == quick {
 		size = 8 << 20
+		m.part = size
 	}
 	var err error
 	if m.region, m.free, err = kernel.Alloc(size); err != nil {
@@ -76,13 +80,16 @@ func (m *meter) close() error {
 
 func (m *meter) reach(l kernel.Limit) (seconds, amount float64) {
 	steps := 0
-	if l != kernel.Read {
+	part := m.region[m.at:][:m.part]
+	if l == kernel.Read {
+		m.at = (m.at + m.part) % len(m.region)
+	} else {
 		steps = m.steps[l]
 	}
 	begin := time.Now()
-	if amount = m.pool.Reach(l, steps, m.region); amount == 0 {
+	if amount = m.pool.Reach(l, steps, part); amount == 0 {
 		begin = time.Now()
-		amount = plainReach(l, m.pool.Threads(), steps, m.region)
+		amount = plainReach(l, m.pool.Threads(), steps, part)
 	}
 	return time.Since(begin).Seconds(), amount
 }
