@@ -1,9 +1,19 @@
 #!/bin/sh
 # Runs the tests of this package in all the ways it is built and dispatched: each implementation of this processor, required by
-# name in LLAVAREF_TEST_REQUIRE (a list, may be empty); plain Go alone; NEON under qemu, which must be installed; and the generator,
-# which must write the assembly that is in the repository.
+# name in LLAVAREF_TEST_REQUIRE (a list, may be empty; by default what Linux says that the processor has); plain Go alone; NEON under
+# qemu, which must be installed; and the generator, which must write the assembly that is in the repository.
 set -eu
 cd "$(dirname "$0")"
+
+if [ -z "${LLAVAREF_TEST_REQUIRE+set}" ] && [ -r /proc/cpuinfo ]; then
+	flags=" $(sed -n 's/^flags[^:]*: *//p' /proc/cpuinfo | head -n 1) "
+	has() { for flag; do case $flags in *" $flag "*) ;; *) return 1 ;; esac done; }
+	names=
+	has avx2 fma f16c && names=$names,avx2
+	has avx512f avx512bw avx512dq avx512vl avx2 fma f16c && names=$names,avx512
+	has avx512f avx512bw avx512dq avx512vl avx2 fma f16c avx512_bf16 && names=$names,avx512bf16
+	export LLAVAREF_TEST_REQUIRE="$names"
+fi
 
 go vet .
 GOARCH=arm64 go vet .
