@@ -202,11 +202,11 @@ func (p *Pool) task(w *worker, ph *phase, i int) {
 		p.reach(w, i)
 	case multiplyRows:
 		t0, count := rows{0, ph.rows.tiles, j.parts}.tile(i)
-		p.multiply(w, ph.rows, t0, t0+count, 0, ceilDiv(j.w.N, panelWidth), true)
+		p.multiply(w, ph, t0, t0+count, 0, ceilDiv(j.w.N, panelWidth))
 	case multiply:
 		block, group := i/j.groups, i%j.groups
-		p.multiply(w, ph.rows, block*j.rowsBlock, min((block+1)*j.rowsBlock, ph.rows.tiles),
-			group*j.columns, min((group+1)*j.columns, ceilDiv(j.w.N, panelWidth)), false)
+		p.multiply(w, ph, block*j.rowsBlock, min((block+1)*j.rowsBlock, ph.rows.tiles),
+			group*j.columns, min((group+1)*j.columns, ceilDiv(j.w.N, panelWidth)))
 	case multiplyFew:
 		p.multiplyFew(w, ph.rows, i)
 	case kindValues:
@@ -225,15 +225,15 @@ func (p *Pool) task(w *worker, ph *phase, i int) {
 // multiply is the tiles from t0 to t1 against the panels from n0 to n1: for every block of k, every panel meets every tile. If the x of these
 // tiles is the thread's own, it packs a block of k of it while the first panel passes, and has it in its second-level cache from then on.
 // While a panel passes, the one after it comes into that cache, a part of it during each tile: memory is busy all of the time, but never all it can.
-func (p *Pool) multiply(w *worker, r rows, t0, t1, n0, n1 int, own bool) {
-	j, t := &p.job, &w.tile
+func (p *Pool) multiply(w *worker, ph *phase, t0, t1, n0, n1 int) {
+	j, t, r, own := &p.job, &w.tile, ph.rows, ph.kind == multiplyRows
 	row0, _ := r.tile(t0)
 	for b := range j.blocks {
 		k0, k := p.blockRange(b)
 		p.setBlock(t, b)
 		for n := n0; n < n1; n++ {
 			panel := p.panel(w, n, b)
-			next, share := p.panelAfter(n, n0, n1, b), t.prefetch(p.panelBlock(b), t1-t0, j.w.Type)
+			next, share := p.panelAfter(ph, n, n0, n1, b), t.prefetch(p.panelBlock(b), t1-t0, j.w.Type)
 			for i := t0; i < t1; i++ {
 				row, height := r.tile(i)
 				t.rows, t.ahead = height, next+uintptr((i-t0)*share)
@@ -258,14 +258,19 @@ func (p *Pool) multiply(w *worker, r rows, t0, t1, n0, n1 int, own bool) {
 	}
 }
 
-// panelAfter is where the panel is that comes after block b of panel n, of those from n0 to n1, or 0.
-func (p *Pool) panelAfter(n, n0, n1, b int) uintptr {
+// panelAfter is where the panel is that comes after block b of panel n, of those from n0 to n1, or 0. After the last one it is the first of the task
+// that is next to be taken: by this thread, as a rule.
+func (p *Pool) panelAfter(ph *phase, n, n0, n1, b int) uintptr {
 	switch {
 	case !p.job.w.Packed():
 	case n+1 < n1:
 		return uintptr(p.panel(nil, n+1, b))
 	case b+1 < p.job.blocks:
 		return uintptr(p.panel(nil, n0, b+1))
+	case ph.kind == multiply:
+		if i := p.next.Load() - ph.first; i < int64(ph.tasks) {
+			return uintptr(p.panel(nil, int(i)%p.job.groups*p.job.columns, 0))
+		}
 	}
 	return 0
 }
