@@ -479,3 +479,25 @@ func TestTheFormatHasAllKeys(t *testing.T) {
 		}
 	}
 }
+
+// What a third-level cache has kept of the last measurement must not be read by the next.
+func TestPartsOfMemoryTakeTurns(t *testing.T) {
+	m, err := newMeter(1, quick)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.close()
+	m.part = len(m.region) / 4
+	for i := range 8 {
+		if want := i % 4 * m.part; m.at != want {
+			t.Fatalf("measurement %d begins at byte %d of %d, want %d", i, m.at, len(m.region), want)
+		}
+		if rate := m.limit(kernel.Read); !(rate > 0) {
+			t.Fatalf("measurement %d: %v GB/s", i, rate)
+		}
+		m.limit(kernel.FMA) // takes no turn
+	}
+	if readRegion%readPart != 0 || readRegion/readPart < 4 {
+		t.Errorf("a region of %d bytes, of which a measurement reads %d", readRegion, readPart)
+	}
+}
