@@ -174,7 +174,7 @@ func (p *Pool) xSize() int {
 	return 4
 }
 
-// xAt is where the packed x of a tile's block of k starts: [block of k][tile][k][rows].
+// xAt is where a tile's block of k starts in packed x: [block of k][tile][k][rows].
 func (p *Pool) xAt(x unsafe.Pointer, r rows, row, block int) unsafe.Pointer {
 	k0, k := p.blockRange(block)
 	return unsafe.Add(x, (k0*r.count+k*row)*p.xSize())
@@ -288,9 +288,9 @@ func (p *Pool) multiplyFew(w *worker, r rows, i int) {
 	x := p.x
 	if j.ownRow {
 		x = w.x
-		if !w.rowPacked {
+		if !w.xIsRow {
 			p.ops.packTile(&w.packing, x, j.x, j.w.K, 0, 1, 0, even(j.w.K), j.w.Class)
-			w.rowPacked = true
+			w.xIsRow = true
 		}
 	}
 	t.rows = r.count

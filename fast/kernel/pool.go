@@ -52,15 +52,13 @@ type worker struct {
 	x       unsafe.Pointer // packed x of this thread's own, from Alloc
 	xSize   int            // bytes of it
 	freeX   func() error
-
-	rowPacked bool // x has the only row of this job
-
-	edge   [16 * panelWidth]float32 // a tile at the right border of y
-	panel  []float32                // a block of a panel of weights that are not packed
-	wake   chan struct{}
-	parked atomic.Bool
-	labels context.Context // that the thread has on
-	_      [64]byte
+	xIsRow  bool                     // x has the only row of this job
+	edge    [16 * panelWidth]float32 // a tile at the right border of y
+	panel   []float32                // a block of a panel of weights that are not packed
+	wake    chan struct{}
+	parked  atomic.Bool
+	labels  context.Context // that the thread has on
+	_       [64]byte
 }
 
 // NewPool starts a pool of so many threads for the active implementation. Most callers want runtime.GOMAXPROCS(0).
@@ -239,7 +237,7 @@ func (p *Pool) help(w *worker) {
 
 // work takes tasks until there are none left.
 func (p *Pool) work(w *worker) {
-	w.rowPacked = false
+	w.xIsRow = false
 	at := 0
 	for {
 		t := p.next.Add(1) - 1

@@ -53,7 +53,7 @@ func (a *asm) limits() {
 	a.Label("loop")
 	for p, r := range panelRegs {
 		for at := 0; at < 256; at += 64 {
-			a.PREFETCHT0(mem(r, 1024+at))
+			a.PREFETCHT0(mem(r, 1024+at)) // 512 to 2048 give the same
 			a.VORPS(mem(r, at), ys[2*p], ys[2*p])
 			a.VORPS(mem(r, at+32), ys[2*p+1], ys[2*p+1])
 		}

@@ -25,8 +25,8 @@ const (
 	tileDst       = 152
 )
 
-// lead is how far in front of each of several panels the loads are prefetched, in bytes. With one row, where memory gave 85 GB/s, 1536 was two (float32)
-// to five (float16) points of it better than 1024, and 1792 no better.
+// lead is how far in front of each of several panels the loads are prefetched, in bytes. 1536 was better than 1024
+// with every type, and than 512 with all but float32; docs/performance.md says by how much.
 const lead = 1536
 
 // format is how the weights of a panel lie in memory.
